@@ -1,0 +1,45 @@
+# make run            the study on the embedded digits, offline, and its report
+# make run STUDY=mnist  the paper's own study (studies/mnist.yaml over config.yaml)
+# make test           every check and test
+STUDY ?= digits
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+PYTHON ?= python3.11
+BIN := .venv/bin
+INSTALLED := .venv/installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup run report test lint clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+setup: $(INSTALLED)
+
+# The project itself is not installed: workflow and tests find src/ on their own.
+$(INSTALLED): pyproject.toml envs/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt \
+		--requirement envs/requirements.txt
+	touch $@
+
+run: studies/$(STUDY).yaml setup
+	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml
+	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml \
+		--report results/$(STUDY)/report.html
+
+# Made only where the file is not there: a study that nobody wrote.
+studies/%.yaml:
+	@echo "error: there is no $@; known studies:" $$(basename -s .yaml studies/*.yaml) >&2
+	@exit 1
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+test: lint
+	pytest
+
+clean:
+	rm -rf .venv .snakemake results

@@ -1,0 +1,26 @@
+# Which small changes fool a network, and which other networks do they fool?
+# Szegedy et al. 2013, "Intriguing properties of neural networks", section 4.2.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/attacks.smk"
+include: "workflow/rules/transfer.smk"
+include: "workflow/rules/summary.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    """Make every artifact of the study, not only what is published."""
+    default_target: True
+    input:
+        all_artifacts(),

@@ -1,0 +1,121 @@
+"""What every attack shares: input checks, chunks of constant size, targets, results."""
+
+from contextlib import contextmanager
+
+import torch
+
+from blindspots.attacks.objective import Objective
+from blindspots.attacks.result import AdversarialResult, concatenate
+
+NEAREST = "nearest"
+
+
+def attack_in_chunks(solve, model, images, labels, targets, chunk):
+    """Run an attack over chunks of images and assemble the result.
+
+    Parameters
+    ----------
+    solve : callable
+        ``solve(objective, origin)`` with flat images (b, n) returns ``(best, distance, residual,
+        evaluations)``: images (b, n), Euclidean distance (b,), infinite where it failed, KKT
+        residual (b,) and passes (b,).
+    model, images, labels, targets
+        As for `blindspots.attacks.lbfgs.lbfgs`.
+    chunk : int
+
+    Returns
+    -------
+    AdversarialResult
+    """
+    _check_inputs(images, labels, targets, chunk)
+    results = []
+    with frozen(model):
+        _check_classes(model(images[:1]).shape[1], labels, targets)
+        for start in range(0, len(images), chunk):
+            part = slice(start, start + chunk)
+            if isinstance(targets, str):
+                results.append(_nearest(solve, model, images[part], labels[part]))
+            else:
+                goal = None if targets is None else targets[part]
+                results.append(_solve_chunk(solve, model, images[part], labels[part], goal))
+    return concatenate(results)
+
+
+@contextmanager
+def frozen(model):
+    """Put a model into evaluation mode without gradients of its weights, and restore it after."""
+    training = [module for module in model.modules() if module.training]
+    wanted = [parameter.requires_grad for parameter in model.parameters()]
+    model.eval().requires_grad_(False)
+    try:
+        with torch.no_grad():
+            yield model
+    finally:
+        for module in training:
+            module.training = True
+        for parameter, want in zip(model.parameters(), wanted, strict=True):
+            parameter.requires_grad_(want)
+
+
+def _solve_chunk(solve, model, images, labels, targets):
+    objective = Objective(model, images.shape[1:], labels, targets)
+    origin = images.flatten(1)
+    best, distance, residual, evaluations = solve(objective, origin)
+    success = torch.isfinite(distance)
+    best = torch.where(success[:, None], best, origin)
+    if targets is None:
+        reached = objective.logits(best).scatter(1, labels[:, None], -torch.inf).argmax(1)
+        targets = torch.where(success, reached, -1)
+    rms = torch.where(success, distance / origin.shape[1] ** 0.5, torch.nan)
+    return AdversarialResult(
+        images=best.view_as(images),
+        success=success,
+        rms=rms,
+        evaluations=evaluations,
+        kkt_residual=torch.where(success, residual, torch.nan),
+        targets=targets,
+    )
+
+
+def _nearest(solve, model, images, labels):
+    """Attack with every wrong label and keep the closest success of each image."""
+    classes = model(images[:1]).shape[1]
+    kept, spent = None, 0
+    for shift in range(1, classes):
+        result = _solve_chunk(solve, model, images, labels, (labels + shift) % classes)
+        spent = spent + result.evaluations
+        if kept is None:
+            kept = vars(result)
+            continue
+        closer = result.success & ~(result.rms >= kept["rms"])  # NaN: nothing kept yet
+        for name, value in vars(result).items():
+            mask = closer.view(-1, *[1] * (value.ndim - 1))
+            kept = {**kept, name: torch.where(mask, value, kept[name])}
+    return AdversarialResult(**{**kept, "evaluations": spent})
+
+
+def _check_classes(classes, labels, targets):
+    for name, wrong in (("labels", labels), ("targets", targets)):
+        if isinstance(wrong, torch.Tensor) and bool(((wrong < 0) | (wrong >= classes)).any()):
+            raise ValueError(f"{name} must lie in 0 to {classes - 1}, the classes of the model")
+
+
+def _check_inputs(images, labels, targets, chunk):
+    if not images.is_floating_point() or images.dtype != torch.float32:
+        raise ValueError(f"images must be float32, not {images.dtype}")
+    if images.ndim < 2 or len(images) == 0:
+        raise ValueError(f"images must have shape (B, ...) with B >= 1, not {tuple(images.shape)}")
+    if not bool(((images >= 0) & (images <= 1)).all()):
+        raise ValueError("images must lie in [0, 1], without NaN")
+    if labels.shape != (len(images),) or labels.dtype != torch.int64:
+        raise ValueError("labels must be int64 of shape (B,)")
+    if isinstance(targets, str):
+        if targets != NEAREST:
+            raise ValueError(f"targets must be a tensor, {NEAREST!r} or None, not {targets!r}")
+    elif targets is not None:
+        if targets.shape != labels.shape or targets.dtype != torch.int64:
+            raise ValueError("targets must be int64 of shape (B,)")
+        if bool((targets == labels).any()):
+            raise ValueError("every target must differ from the label of its image")
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, not {chunk}")

@@ -1,0 +1,116 @@
+"""Network architectures: the registry, and the construction of a network from its description."""
+
+import importlib
+
+import torch
+from torch import nn
+
+ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+def build_network(architecture, shape, classes, seed):
+    """Build a network with freshly drawn weights.
+
+    Parameters
+    ----------
+    architecture : dict
+        ``kind``: ``softmax``, ``mlp`` (with ``widths``, ``activation``), ``autoencoder`` (with
+        ``units``), ``conv`` (with ``channels``, ``units``), or a user's ``module:factory``, called
+        as ``factory(shape, classes, **options)``.
+    shape : tuple of int
+        Shape of one image, (channels, height, width).
+    classes : int
+    seed : int
+        Seed of the weights; the global random state is left alone.
+
+    Returns
+    -------
+    torch.nn.Module
+        Maps images (B, *shape) in [0, 1] to logits (B, classes).
+
+    Raises
+    ------
+    ValueError
+        If a user's factory returns something else.
+    """
+    kind = architecture["kind"]
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        if ":" in kind:
+            return _user_network(kind, architecture.get("options", {}), shape, classes)
+        return BUILDERS[kind](architecture, shape, classes)
+
+
+def linear_layers(network):
+    """Return the layers whose connection weights may decay, from input to output."""
+    return [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+
+
+class SigmoidCode(nn.Module):
+    """The code of a one-layer sigmoid auto-encoder; frozen once trained.
+
+    Parameters
+    ----------
+    inputs, units : int
+    """
+
+    def __init__(self, inputs, units):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(units, inputs))
+        self.bias = nn.Parameter(torch.zeros(units))
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, images):
+        return torch.sigmoid(nn.functional.linear(images, self.weight, self.bias))
+
+
+def _softmax(architecture, shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(_size(shape), classes))
+
+
+def _mlp(architecture, shape, classes):
+    layers, width = [nn.Flatten()], _size(shape)
+    for units in architecture["widths"]:
+        layers += [nn.Linear(width, units), ACTIVATIONS[architecture["activation"]]()]
+        width = units
+    return nn.Sequential(*layers, nn.Linear(width, classes))
+
+
+def _autoencoder(architecture, shape, classes):
+    units = architecture["units"]
+    return nn.Sequential(nn.Flatten(), SigmoidCode(_size(shape), units), nn.Linear(units, classes))
+
+
+def _conv(architecture, shape, classes):
+    channels, height, width = shape
+    layers = []
+    for filters in architecture["channels"]:
+        layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        channels, height, width = filters, height // 2, width // 2
+    units = architecture["units"]
+    layers += [nn.Flatten(), nn.Linear(channels * height * width, units), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(units, classes))
+
+
+def _user_network(reference, options, shape, classes):
+    module, _, name = reference.partition(":")
+    factory = getattr(importlib.import_module(module), name, None)
+    if factory is None:
+        raise ValueError(f"{reference}: the module has no {name}")
+    network = factory(shape, classes, **options)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{reference} returned {type(network).__name__}, not a torch.nn.Module")
+    with torch.no_grad():
+        logits = network.eval()(torch.zeros(2, *shape))
+    if logits.shape != (2, classes):
+        raise ValueError(
+            f"{reference} maps 2 images to {tuple(logits.shape)}, not to logits (2, {classes})"
+        )
+    return network.train()
+
+
+def _size(shape):
+    return shape[0] * shape[1] * shape[2]
+
+
+BUILDERS = {"softmax": _softmax, "mlp": _mlp, "autoencoder": _autoencoder, "conv": _conv}

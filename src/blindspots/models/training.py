@@ -1,0 +1,214 @@
+"""Training of classifiers: cross-entropy with quadratic weight decay, by L-BFGS, Adam or SGD."""
+
+import logging
+
+import torch
+from torch import nn
+
+from blindspots.models.networks import SigmoidCode, linear_layers
+from blindspots.progress import Progress
+
+LOG = logging.getLogger(__name__)
+EVALUATIONS_BETWEEN_TESTS = 20  # L-BFGS iterations between two tests for convergence
+
+
+def weight_decay(network, decays, convention):
+    """Return the quadratic weight decay of a network; biases do not decay.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    decays : list of float
+        Lambda of each trainable layer from input to output, or one for all.
+    convention : str
+        ``half_l2``: lambda / 2 * sum w^2, which reproduces the error rates that the paper prints;
+        ``per_unit``: lambda * sum w^2 / k with k units in the layer, as its text says.
+
+    Returns
+    -------
+    torch.Tensor, scalar
+    """
+    layers = linear_layers(network)
+    if len(decays) == 1:
+        decays = decays * len(layers)
+    if len(decays) != len(layers):
+        raise ValueError(f"{len(decays)} weight decays for {len(layers)} trainable layers")
+    total = 0.0
+    for decay, layer in zip(decays, layers, strict=True):
+        factor = decay / 2 if convention == "half_l2" else decay / layer.weight.shape[0]
+        total = total + factor * layer.weight.square().sum()
+    return total
+
+
+def train_classifier(network, images, labels, training, seed):
+    """Train a network in place.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    images : torch.Tensor of float32, shape (N, ...)
+    labels : torch.Tensor of int64, shape (N,)
+    training : dict
+        ``optimizer`` and its settings, ``weight_decay`` (list), ``weight_decay_convention``; for an
+        auto-encoder ``pretraining``.
+    seed : int
+        Seed of the order of the minibatches.
+
+    Returns
+    -------
+    dict
+        The record: evaluations used, final loss, whether it converged and by what test.
+    """
+    record = {}
+    codes = [m for m in network.modules() if isinstance(m, SigmoidCode)]
+    for code in codes:
+        record["pretraining"] = train_sparse_code(code, images, training["pretraining"])
+        code.requires_grad_(False)
+    head = network
+    if codes:  # the code is frozen and comes first: compute it once
+        with torch.no_grad():
+            images = codes[0](images.flatten(1))
+        head = network[-1]
+
+    def loss(x, y):
+        decay = weight_decay(head, training["weight_decay"], training["weight_decay_convention"])
+        return nn.functional.cross_entropy(head(x), y) + decay
+
+    if training["optimizer"] == "lbfgs":
+        record |= minimize_lbfgs(head.parameters(), lambda: loss(images, labels), training)
+    else:
+        record |= _minimize_stochastic(head.parameters(), loss, images, labels, training, seed)
+    return record
+
+
+def train_sparse_code(code, images, pretraining):
+    """Train a sigmoid code as a sparse auto-encoder with a sigmoid decoder, by L-BFGS.
+
+    Mean over images of half the squared reconstruction error, plus ``sparsity_weight`` times the
+    Kullback-Leibler divergence of each unit's mean activation from ``sparsity_target``, plus
+    ``weight_decay`` / 2 times the squared weights.
+
+    Parameters
+    ----------
+    code : SigmoidCode
+    images : torch.Tensor of float32, shape (N, ...)
+    pretraining : dict
+        The three numbers named above and L-BFGS settings.
+
+    Returns
+    -------
+    dict
+        As from `minimize_lbfgs`.
+    """
+    flat = images.flatten(1)
+    units, inputs = code.weight.shape
+    decoder = nn.Linear(units, inputs).to(flat.device)
+    nn.init.xavier_uniform_(decoder.weight, generator=torch.Generator().manual_seed(units))
+    nn.init.zeros_(decoder.bias)
+    target = pretraining["sparsity_target"]
+
+    def loss():
+        hidden = code(flat)
+        rebuilt = torch.sigmoid(decoder(hidden))
+        error = 0.5 * (rebuilt - flat).square().sum() / len(flat)
+        mean = hidden.mean(0).clamp(1e-6, 1 - 1e-6)
+        divergence = (
+            target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()
+        )
+        size = code.weight.square().sum() + decoder.weight.square().sum()
+        penalty = pretraining["sparsity_weight"] * divergence.sum()
+        return error + penalty + pretraining["weight_decay"] / 2 * size
+
+    return minimize_lbfgs([*code.parameters(), *decoder.parameters()], loss, pretraining)
+
+
+def minimize_lbfgs(parameters, loss, settings):
+    """Minimise a full-batch loss with L-BFGS and a strong Wolfe line search.
+
+    Converged means that a block of iterations lowered the loss by less than ``tolerance`` times
+    its value, or that no step lowers it any more.
+
+    Parameters
+    ----------
+    parameters : iterable of torch.nn.Parameter
+    loss : callable
+        Returns a scalar tensor.
+    settings : dict
+        ``max_evaluations`` (no iteration begins after as many; the last may need a few more),
+        ``history``, ``tolerance``.
+
+    Returns
+    -------
+    dict
+        ``evaluations``, ``loss``, ``gradient_norm``, ``converged``, ``stopped_by``.
+    """
+    parameters = [p for p in parameters if p.requires_grad]
+    limit = settings["max_evaluations"]
+    optimizer = torch.optim.LBFGS(
+        parameters,
+        max_iter=EVALUATIONS_BETWEEN_TESTS,
+        max_eval=limit,
+        history_size=settings["history"],
+        line_search_fn="strong_wolfe",
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+    )
+    used = 0
+    progress = Progress("L-BFGS", limit)
+
+    def closure():
+        nonlocal used
+        used += 1
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        progress.report(used, f"loss {value.item():.6f}")
+        return value
+
+    previous, stopped_by = float("inf"), "evaluations"
+    while used < limit:
+        optimizer.param_groups[0]["max_eval"] = limit - used
+        value = optimizer.step(closure).item()  # the loss at the start of this block
+        if previous - value <= settings["tolerance"] * abs(value):
+            stopped_by = "tolerance"
+            break
+        previous = value
+    value = closure().item()
+    norm = torch.cat([p.grad.flatten() for p in parameters]).norm().item()
+    LOG.info("stopped by %s after %d evaluations, loss %.6f", stopped_by, used, value)
+    return {
+        "evaluations": used,
+        "loss": value,
+        "gradient_norm": norm,
+        "converged": stopped_by != "evaluations",
+        "stopped_by": stopped_by,
+    }
+
+
+def _minimize_stochastic(parameters, loss, images, labels, training, seed):
+    """Minimise the loss over shuffled minibatches with Adam or SGD, the rate decaying to zero."""
+    epochs, batch = training["epochs"], training["batch_size"]
+    rate = training["learning_rate"]
+    if training["optimizer"] == "adam":
+        optimizer = torch.optim.Adam(parameters, lr=rate)
+    else:
+        optimizer = torch.optim.SGD(parameters, lr=rate, momentum=training["momentum"])
+    batches = -(-len(images) // batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
+    generator = torch.Generator().manual_seed(seed)
+    progress = Progress(training["optimizer"], epochs * batches)
+    for epoch in range(epochs):
+        order = torch.randperm(len(images), generator=generator).to(images.device)
+        for index, rows in enumerate(order.split(batch)):
+            optimizer.zero_grad()
+            value = loss(images[rows], labels[rows])
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            progress.report(epoch * batches + index + 1, f"loss {value.item():.4f}")
+    return {
+        "evaluations": epochs * batches,
+        "loss": value.item(),
+        "converged": None,
+        "stopped_by": "epochs",
+    }

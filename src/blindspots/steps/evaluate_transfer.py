@@ -1,0 +1,41 @@
+"""Evaluate one adversarial set on every victim: one row of the transfer table."""
+
+from blindspots.device import configure_torch
+from blindspots.errors import UserError
+from blindspots.steps.job import run
+from blindspots.steps.loading import load_adversarial_set, load_images, load_network
+from blindspots.steps.rows import write_row
+
+
+def main(job, options):
+    spec = job.spec
+    device = configure_torch(spec["device"], job.threads)
+    found, about = load_adversarial_set(options.set, job.upstream("set"), device)
+    whole = {"of": spec["base"]}
+    images, _, _, _ = load_images(options.data, job.upstream("data"), whole, device)
+    source, source_about = load_network(options.source, job.upstream("source"), device)
+    indices = found["indices"]
+    if int(indices.max()) >= len(images):
+        raise UserError(f"{options.set} refers to images that {options.data} does not have")
+    write_row(
+        job,
+        options,
+        device,
+        pool=(images[indices], found["labels"], indices.cpu().numpy(), spec["base"]),
+        found=found,
+        source=source,
+        identity=[about["content"], source_about["content"], job.upstream("data")],
+    )
+
+
+if __name__ == "__main__":
+    run(
+        main,
+        {
+            "data": "data artifact",
+            "set": "adversarial set",
+            "source": "model that the set was made for",
+            "victims*": "models to evaluate, in the order of the specification",
+            "output": "row to write",
+        },
+    )

@@ -1,0 +1,105 @@
+"""What every step shares: its command line, its log, its exit code and its provenance."""
+
+import argparse
+import errno
+import json
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+
+from blindspots.artifacts import canonical_json, job_digest
+from blindspots.errors import UserError
+
+LOG = logging.getLogger(__name__)
+SENTENCES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EROFS: "the folder is read-only",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a step.
+
+    Attributes
+    ----------
+    spec : dict
+        All that determines the output's bytes, but for the code.
+    code : str
+        Fingerprint of the step's code.
+    digest : str
+        Identity of the job, from both.
+    threads : int
+        Threads granted.
+    """
+
+    spec: dict
+    code: str
+    digest: str
+    threads: int
+
+    def upstream(self, name):
+        """Return the digest that the job behind an input must have."""
+        return self.spec["upstream"][name]
+
+    def provenance(self, **extra):
+        """Return what an output records of this job."""
+        return {
+            "job": self.digest,
+            "code": self.code,
+            "spec": self.spec,
+            "threads": self.threads,
+            **extra,
+        }
+
+
+def run(main, arguments):
+    """Run a step from its command line and leave with its exit code.
+
+    Parameters
+    ----------
+    main : callable
+        ``main(job, options)``.
+    arguments : dict of str to str
+        Names of the step's own options and their help; a name that ends in ``*`` takes several
+        values.
+    """
+    parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
+    parser.add_argument("--spec", required=True, help="canonical JSON of the job")
+    parser.add_argument("--code", required=True, help="fingerprint of the step's code")
+    parser.add_argument("--threads", type=int, default=1, help="threads to use")
+    for name, text in arguments.items():
+        several = {"nargs": "*"} if name.endswith("*") else {}
+        parser.add_argument(f"--{name.rstrip('*')}", required=True, help=text, **several)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    # A polite kill unwinds the stack, so that temporary files are removed.
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        spec = json.loads(options.spec)
+        digest = job_digest(canonical_json(spec), options.code)
+        wanted = spec.get("threads", options.threads)
+        if options.threads < wanted:
+            LOG.warning(
+                "threads were capped at %d of %d (more with --cores); "
+                "the results may differ in the last digits",
+                options.threads,
+                wanted,
+            )
+        main(Job(spec, options.code, digest, options.threads), options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in SENTENCES:
+            raise
+        sys.exit(f"error: {error.filename or 'writing'}: {SENTENCES[error.errno]}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _leave(number, frame):
+    sys.exit(128 + number)

@@ -1,0 +1,40 @@
+"""Make one table: CSV, Markdown with intervals, and LaTeX."""
+
+import pandas as pd
+
+from blindspots.artifacts import write_sidecar, write_text
+from blindspots.steps.job import run
+from blindspots.steps.transfer_table import read_cells
+from blindspots.summary.tables import caption, make_table, to_latex, to_markdown, with_printed
+
+
+def main(job, options):
+    spec = job.spec
+    cells = read_cells(options.transfer, job.upstream("transfer"))
+    table = make_table(cells, spec)
+    values = table.values
+    if options.printed:
+        values = with_printed(values, pd.read_csv(options.printed[0]), spec)
+    notes = caption(spec, bool(options.printed))
+    markdown = to_markdown(table, values, spec["table"], notes)
+    if spec["kind"] != "models":
+        both = make_table(cells, spec, both_right=True)
+        title = f"{spec['table']}, over the images that the victim, too, classifies correctly"
+        markdown += "\n" + to_markdown(both, both.values, title, "As above, another denominator.")
+    write_text(options.csv, values.to_csv(index=False, float_format="%.6g"))
+    write_text(options.markdown, markdown)
+    write_text(options.latex, to_latex(table, values, spec["table"], notes))
+    write_sidecar([options.csv, options.markdown, options.latex], job.provenance())
+
+
+if __name__ == "__main__":
+    run(
+        main,
+        {
+            "transfer": "tidy transfer table",
+            "printed*": "printed numbers, if there are any",
+            "csv": "CSV to write",
+            "markdown": "Markdown to write",
+            "latex": "LaTeX to write",
+        },
+    )

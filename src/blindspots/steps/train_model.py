@@ -1,0 +1,43 @@
+"""Train one model with one seed."""
+
+import logging
+
+from blindspots.device import configure_torch
+from blindspots.errors import UserError
+from blindspots.models.networks import build_network
+from blindspots.models.training import train_classifier
+from blindspots.randomness import stable_seed
+from blindspots.steps.job import run
+from blindspots.steps.loading import load_images, save_network
+
+LOG = logging.getLogger(__name__)
+
+
+def main(job, options):
+    spec = job.spec
+    device = configure_torch(spec["device"], job.threads)
+    images, labels, _, facts = load_images(
+        options.data, job.upstream("data"), spec["split"], device
+    )
+    seed = stable_seed("model", spec["seed"]) % 2**63
+    try:
+        network = build_network(spec["architecture"], tuple(facts["shape"]), facts["classes"], seed)
+    except (ImportError, TypeError, ValueError) as error:
+        if ":" not in spec["architecture"]["kind"]:
+            raise
+        raise UserError(f"the network {spec['architecture']['kind']} failed: {error}") from error
+    network.to(device)
+    record = train_classifier(network, images, labels, spec["training"], seed)
+    if record["converged"] is False:
+        LOG.warning("not converged within %d evaluations", record["evaluations"])
+    about = {
+        "architecture": spec["architecture"],
+        "shape": facts["shape"],
+        "classes": facts["classes"],
+    }
+    provenance = job.provenance(network=about, training=record, device=device.type)
+    save_network(options.output, network, provenance)
+
+
+if __name__ == "__main__":
+    run(main, {"data": "data artifact", "output": "model to write"})

@@ -1,0 +1,364 @@
+"""What a study consists of: its jobs, and the specification and identity of each.
+
+A specification holds all that determines the bytes of a job's output, and nothing else: resolved
+settings, versions of the libraries, and the digests of specification and code of the jobs it
+builds on. It is computed from configuration and sources alone, so a change anywhere changes the
+specification of everything downstream, whatever has been run before.
+"""
+
+from functools import cache, cached_property
+from importlib.metadata import version
+
+from blindspots.artifacts import canonical_json, file_digest, job_digest
+from blindspots.data.catalogue import BASES, CATALOGUE
+from blindspots.study.config import validated
+from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
+
+NUMERIC = ("numpy", "torch")
+TABLES = ("numpy", "pandas")
+PLOTS = ("matplotlib", "numpy", "pandas", "seaborn")
+OPTIMIZER_KEYS = {
+    "lbfgs": ("max_evaluations", "history", "tolerance"),
+    "adam": ("epochs", "batch_size", "learning_rate"),
+    "sgd": ("epochs", "batch_size", "learning_rate", "momentum"),
+}
+
+
+@cache
+def _versions(packages):
+    return {package: version(package) for package in packages}
+
+
+class Study:
+    """One configuration, checked, and the jobs that follow from it.
+
+    Parameters
+    ----------
+    config, schema : dict
+    reference : pathlib.Path
+        Folder of the printed numbers.
+    search_path : sequence of str
+        Where users' modules are looked for.
+
+    Raises
+    ------
+    blindspots.errors.UserError
+        If the configuration has a mistake.
+    """
+
+    def __init__(self, config, schema, reference, search_path):
+        self.reference = reference
+        self.search_path = search_path
+        files = [path.name for path in reference.glob("*.csv")]
+        self.config = validated(config, schema, files)
+        self.name = self.config["study"]
+        self._digests = {}
+
+    # What there is ---------------------------------------------------------------------------
+
+    @cached_property
+    def experiments(self):
+        """The experiments, by name: mappings that overlays merge have no order of their own."""
+        return [entry for _, entry in sorted(self.config["experiments"].items())]
+
+    @cached_property
+    def sets(self):
+        """(source, attack) of every adversarial set."""
+        pairs = [
+            (source, experiment["attack"])
+            for experiment in self.experiments
+            for source in experiment["sources"]
+        ]
+        return list(dict.fromkeys(pairs))
+
+    @cached_property
+    def pools(self):
+        """Splits on which clean and noisy images are evaluated."""
+        pools = []
+        for experiment in self.experiments:
+            pools += [*experiment["clean"], self.attack_pool(experiment)]
+        return list(dict.fromkeys(pools))
+
+    @property
+    def seeds(self):
+        """Seeds of the study."""
+        return self.config["seeds"]
+
+    @cached_property
+    def used_models(self):
+        """Models that an experiment uses, in the order of the registry."""
+        used = set()
+        for experiment in self.experiments:
+            used |= {*experiment["sources"], *self.victims_of(experiment)}
+        return [name for name in self.config["models"] if name in used]
+
+    def victims_of(self, experiment):
+        """Return the victims of an experiment: its sources, unless it names others."""
+        return experiment.get("victims", experiment["sources"])
+
+    def attack_pool(self, experiment):
+        """Return the split whose images an experiment attacks."""
+        return self.config["attacks"][experiment["attack"]]["images"]
+
+    def row_victims(self, source, attack):
+        """Return the victims of a set, over all experiments that use it."""
+        names = []
+        for experiment in self.experiments:
+            if experiment["attack"] == attack and source in experiment["sources"]:
+                names += self.victims_of(experiment)
+        return list(dict.fromkeys(names))
+
+    def noise_victims(self, pool):
+        """Return the models that are evaluated on the clean and noisy images of a split."""
+        names = []
+        for experiment in self.experiments:
+            if pool in (*experiment["clean"], self.attack_pool(experiment)):
+                names += [*experiment["sources"], *self.victims_of(experiment)]
+        return list(dict.fromkeys(names))
+
+    def label(self, model):
+        """Return the name of a model in tables and figures."""
+        return self.config["models"][model].get("label", model)
+
+    # Specifications --------------------------------------------------------------------------
+
+    def spec(self, step, **wildcards):
+        """Return the specification of a job as canonical JSON."""
+        return canonical_json(getattr(self, f"_{step}")(**wildcards))
+
+    def code(self, step, **wildcards):
+        """Return the fingerprint of the code that a job runs."""
+        code = fingerprint(f"blindspots.steps.{step}")
+        if step == "train_model":
+            architecture = self.config["models"][wildcards["model"]]["architecture"]
+            if ":" in architecture:
+                code += "-" + fingerprint_user_module(architecture, self.search_path)
+        return code
+
+    def digest(self, step, **wildcards):
+        """Return the identity of a job."""
+        key = (step, *sorted(wildcards.items()))
+        if key not in self._digests:
+            spec, code = self.spec(step, **wildcards), self.code(step, **wildcards)
+            self._digests[key] = job_digest(spec, code)
+        return self._digests[key]
+
+    def _split(self, name):
+        if name in BASES:
+            return {"of": name}
+        return {**self.config["splits"]["parts"][name], "seed": self.config["splits"]["seed"]}
+
+    def _compute(self, stage):
+        """Return what every job that computes with tensors depends on."""
+        return {
+            "device": self.config["device"],
+            "threads": self.config["threads"][stage],
+            "versions": _versions(NUMERIC),
+        }
+
+    def _prepare_data(self):
+        packages = ("numpy", "scikit-learn") if self.config["dataset"] == "digits" else ("numpy",)
+        return {"dataset": self.config["dataset"], "versions": _versions(packages)}
+
+    def _train_model(self, model, seed):
+        entry = self.config["models"][model]
+        settings = {**self.config["training"], **entry["training"]}
+        kept = ("optimizer", "weight_decay_convention", *OPTIMIZER_KEYS[settings["optimizer"]])
+        training = {key: settings[key] for key in kept}
+        decay = entry["weight_decay"]
+        training["weight_decay"] = [
+            float(d) for d in (decay if isinstance(decay, list) else [decay])
+        ]
+        architecture = {"kind": entry["architecture"]}
+        for key in ("widths", "units", "channels", "options"):
+            if key in entry:
+                architecture[key] = entry[key]
+        if entry["architecture"] == "mlp":
+            architecture["activation"] = entry.get("activation", "sigmoid")
+        if entry["architecture"] == "autoencoder":
+            training["pretraining"] = entry["pretraining"]
+        return {
+            "architecture": architecture,
+            "training": training,
+            "split": self._split(entry["split"]),
+            "seed": seed,
+            "upstream": {"data": self.digest("prepare_data")},
+            **self._compute("train"),
+        }
+
+    def _generate_adversarial_set(self, model, seed, attack):
+        entry = self.config["attacks"][attack]
+        return {
+            "attack": {key: value for key, value in entry.items() if key != "images"},
+            "images": self._split(entry["images"]),
+            "seed": seed,
+            "chunk": self.config["chunk"],
+            "upstream": {
+                "data": self.digest("prepare_data"),
+                "model": self.digest("train_model", model=model, seed=seed),
+            },
+            **self._compute("attack"),
+        }
+
+    def _evaluate_transfer(self, model, seed, attack):
+        victims = self.row_victims(model, attack)
+        experiments = [
+            e for e in self.experiments if e["attack"] == attack and model in e["sources"]
+        ]
+        variants = [{"kind": "as_found"}]
+        variants += _leveled("amplified", "amplify", experiments)
+        return {
+            "source": model,
+            "seed": seed,
+            "attack": attack,
+            "base": self._split(self.config["attacks"][attack]["images"])["of"],
+            "victims": victims,
+            "variants": variants,
+            "chunk": self.config["chunk"],
+            "upstream": {
+                "data": self.digest("prepare_data"),
+                "set": self.digest(
+                    "generate_adversarial_set", model=model, seed=seed, attack=attack
+                ),
+                "source": self.digest("train_model", model=model, seed=seed),
+                "victims": self._victim_digests(victims, seed),
+            },
+            **self._compute("evaluate"),
+        }
+
+    def _evaluate_noise(self, pool, seed):
+        victims = self.noise_victims(pool)
+        attacked = [e for e in self.experiments if self.attack_pool(e) == pool]
+        return {
+            "source": "noise",
+            "seed": seed,
+            "attack": pool,
+            "images": self._split(pool),
+            "victims": victims,
+            "variants": [{"kind": "clean"}, *_leveled("gaussian", "noise", attacked)],
+            "chunk": self.config["chunk"],
+            "upstream": {
+                "data": self.digest("prepare_data"),
+                "victims": self._victim_digests(victims, seed),
+            },
+            **self._compute("evaluate"),
+        }
+
+    def _victim_digests(self, victims, seed):
+        return {name: self.digest("train_model", model=name, seed=seed) for name in victims}
+
+    @property
+    def row_jobs(self):
+        """(step, wildcards) of every row of the transfer table, in the order of the table."""
+        return [
+            ("evaluate_transfer", {"model": model, "seed": seed, "attack": attack})
+            for model, attack in self.sets
+            for seed in self.seeds
+        ] + [
+            ("evaluate_noise", {"pool": pool, "seed": seed})
+            for pool in self.pools
+            for seed in self.seeds
+        ]
+
+    def _collect_transfer(self):
+        rows = [self.digest(step, **wildcards) for step, wildcards in self.row_jobs]
+        return {"upstream": {"rows": rows}}
+
+    def _shown(self, experiment):
+        """Return what tables and figures say of an experiment."""
+        entry = self.config["experiments"][experiment]
+        names = list(dict.fromkeys([*entry["sources"], *self.victims_of(entry)]))
+        return {
+            "dataset": CATALOGUE[self.config["dataset"]].title,
+            "seeds": self.seeds,
+            "attack": entry["attack"],
+            "pool": self.attack_pool(entry),
+            "targets": self.config["attacks"][entry["attack"]]["targets"],
+            "sources": entry["sources"],
+            "victims": self.victims_of(entry),
+            "labels": {name: self.label(name) for name in names},
+            "clean": entry["clean"],
+            "amplify": entry["amplify"],
+            "noise": entry["noise"],
+        }
+
+    def _tabulate(self, table):
+        entry = self.config["tables"][table]
+        shown = self._shown(entry["experiment"])
+        printed = entry.get("printed") if self.config["dataset"] == "mnist" else None
+        return {
+            **shown,
+            "table": table,
+            "kind": entry["kind"],
+            "caption": entry["caption"],
+            "amplify": entry["amplify"],
+            "noise": entry["noise"],
+            "descriptions": {
+                name: self.config["models"][name]["description"] for name in shown["labels"]
+            },
+            "printed": file_digest(self.reference / printed) if printed else None,
+            "versions": _versions(TABLES),
+            "upstream": {"transfer": self.digest("collect_transfer")},
+        }
+
+    def _plot_transfer(self, experiment):
+        return {
+            **self._shown(experiment),
+            "versions": _versions(PLOTS),
+            "upstream": {"transfer": self.digest("collect_transfer")},
+        }
+
+    _plot_error_curves = _plot_transfer
+
+    def _plot_distortions(self, experiment):
+        shown = self._shown(experiment)
+        said = ("dataset", "seeds", "attack", "pool", "targets", "sources")
+        return {
+            **{key: shown[key] for key in said},
+            "labels": {source: self.label(source) for source in shown["sources"]},
+            "versions": _versions(PLOTS),
+            "upstream": {
+                "sets": [
+                    self.digest(
+                        "generate_adversarial_set", model=source, seed=seed, attack=shown["attack"]
+                    )
+                    for source in shown["sources"]
+                    for seed in self.seeds
+                ]
+            },
+        }
+
+    def _plot_adversarial_examples(self, grid):
+        entry = self.config["figures"]["examples"][grid]
+        seed = self.seeds[0]
+        wildcards = {"model": entry["source"], "seed": seed}
+        return {
+            "label": self.label(entry["source"]),
+            "base": self._split(self.config["attacks"][entry["attack"]]["images"])["of"],
+            "versions": _versions((*PLOTS, "torch")),
+            "upstream": {
+                "data": self.digest("prepare_data"),
+                "set": self.digest("generate_adversarial_set", attack=entry["attack"], **wildcards),
+            },
+        }
+
+    def _plot_noise_examples(self, grid):
+        entry = self.config["figures"]["examples"][grid]
+        return {
+            "images": self._split(entry["images"]),
+            "noise": entry["noise"],
+            "seed": self.seeds[0],
+            "versions": _versions((*PLOTS, "torch")),
+            "upstream": {"data": self.digest("prepare_data")},
+        }
+
+
+def _leveled(kind, key, experiments):
+    """Return the variants of some experiments: every level once, clipped too where asked for."""
+    variants = []
+    for experiment in experiments:
+        for level in experiment[key]:
+            variants.append({"kind": kind, "level": level})
+            if experiment["clip"]:
+                variants.append({"kind": kind, "level": level, "clip": True})
+    return [v for i, v in enumerate(variants) if v not in variants[:i]]

@@ -1,0 +1,33 @@
+"""What unit and workflow tests share: the repository and its configuration."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root():
+    """Folder of the repository."""
+    return ROOT
+
+
+@pytest.fixture
+def config():
+    """A fresh copy of config.yaml."""
+    return yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def schema():
+    """A fresh copy of the schema of the configuration."""
+    path = ROOT / "workflow/schemas/config.schema.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def reference():
+    """Folder of the printed numbers."""
+    return ROOT / "workflow/reference"

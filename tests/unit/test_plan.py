@@ -1,0 +1,323 @@
+"""Specifications and identities of jobs: what an edit of the configuration reruns."""
+
+import json
+from copy import deepcopy
+
+import pytest
+
+from blindspots.errors import UserError
+from blindspots.study.plan import Study
+
+
+@pytest.fixture
+def study_of(schema, reference, tmp_path):
+    """Return the function from a configuration to its study."""
+
+    def study(config):
+        return Study(config, schema, reference, [str(tmp_path)])
+
+    return study
+
+
+def jobs(study):
+    """Return every job of a study: name as in the workflow, and digest."""
+    found = {"prepare_data": study.digest("prepare_data")}
+    for seed in study.seeds:
+        for model in study.used_models:
+            found[f"train_model {model}"] = study.digest("train_model", model=model, seed=seed)
+        for model, attack in study.sets:
+            wildcards = {"model": model, "seed": seed, "attack": attack}
+            name = f"generate_adversarial_set {model} {attack}"
+            found[name] = study.digest("generate_adversarial_set", **wildcards)
+    for step, wildcards in study.row_jobs:
+        name = " ".join([step, *(str(v) for k, v in wildcards.items() if k != "seed")])
+        found[name] = study.digest(step, **wildcards)
+    found["collect_transfer"] = study.digest("collect_transfer")
+    return found
+
+
+def specs(study):
+    """Return the specification of every table and figure."""
+    found = {}
+    for table in study.config["tables"]:
+        found[f"tabulate {table}"] = study.spec("tabulate", table=table)
+    for experiment in study.config["experiments"]:
+        for kind in ("plot_transfer", "plot_error_curves", "plot_distortions"):
+            found[f"{kind} {experiment}"] = study.spec(kind, experiment=experiment)
+    for grid, entry in study.config["figures"]["examples"].items():
+        kind = "plot_adversarial_examples" if "source" in entry else "plot_noise_examples"
+        found[f"{kind} {grid}"] = study.spec(kind, grid=grid)
+    return found
+
+
+@pytest.fixture
+def changed_by(config, study_of):
+    """Return the function from an edit to the jobs whose identity it changes."""
+
+    def changed(edit):
+        after = deepcopy(config)
+        edit(after)
+        one, other = study_of(config), study_of(after)
+        before = {**jobs(one), **specs(one)}
+        return {
+            name
+            for name, value in {**jobs(other), **specs(other)}.items()
+            if before.get(name) != value
+        }
+
+    return changed
+
+
+def steps(names):
+    return {name.split()[0] for name in names}
+
+
+def test_study_is_that_of_the_paper(config, study_of):
+    """Six models attacked on training images, three on test images."""
+    study = study_of(config)
+    assert study.name == "mnist" and study.seeds == [0]
+    six = ["softmax1", "softmax2", "softmax3", "N100-100-10", "N200-200-10", "AE400-10"]
+    three = ["M1", "M1p", "M2"]
+    assert {source for source, attack in study.sets if attack == "train-random"} == set(six)
+    assert {source for source, attack in study.sets if attack == "test-random"} == set(three)
+    assert set(study.used_models) >= {*six, *three}
+    assert study.row_victims("softmax1", "train-random") == six
+    assert set(study.pools) >= {"train", "test", "P1", "P2"}
+    assert study.noise_victims("P1") == three
+    assert set(study.noise_victims("test")) == {*six, *three}
+
+
+def test_specifications_are_canonical(config, study_of):
+    """Sorted keys, no space, and the same text from another study of the same configuration."""
+    one, other = study_of(config), study_of(deepcopy(config))
+    text = one.spec("train_model", model="M1", seed=0)
+    assert text == other.spec("train_model", model="M1", seed=0)
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    assert jobs(one) == jobs(other)
+
+
+def test_every_job_has_an_identity_of_its_own(config, study_of):
+    found = jobs(study_of(config))
+    assert len(set(found.values())) == len(found)
+
+
+def test_order_of_keys_changes_nothing(changed_by):
+    def reverse(value):
+        if isinstance(value, dict):
+            return {key: reverse(value[key]) for key in reversed(value)}
+        return value
+
+    def edit(config):
+        backwards = reverse(config)
+        config.clear()
+        config.update(backwards)
+
+    assert changed_by(edit) == set()
+
+
+def test_label_changes_tables_and_figures_only(changed_by):
+    changed = changed_by(lambda config: config["models"]["M1"].update(label="Net"))
+    assert steps(changed) <= {
+        "tabulate",
+        "plot_transfer",
+        "plot_error_curves",
+        "plot_distortions",
+    }
+    assert {"tabulate table3", "tabulate table4"} <= changed
+    assert not {"tabulate table1", "tabulate table2"} & changed
+
+
+def test_description_changes_its_tables_only(changed_by):
+    changed = changed_by(lambda config: config["models"]["M1"].update(description="A net"))
+    assert changed and steps(changed) == {"tabulate"}
+    assert "tabulate table1" not in changed
+
+
+def test_caption_changes_its_table_only(changed_by):
+    changed = changed_by(lambda config: config["tables"]["table1"].update(caption="Errors"))
+    assert changed == {"tabulate table1"}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda config: config.update(study="other"),
+        lambda config: config.update(data_root="/elsewhere"),
+        lambda config: config.update(download=False),
+        lambda config: config["training"].update(epochs=3),  # not a setting of lbfgs
+        lambda config: config["models"].update(unused={"architecture": "softmax", "split": "test"}),
+        lambda config: config["splits"]["parts"].update(P9={"of": "test", "range": [0, 5]}),
+        lambda config: config["attacks"].update(
+            unused={"method": "lbfgs", "targets": "nearest", "images": "test"}
+        ),
+        lambda config: config["models"]["softmax1"].update(weight_decay=[1.0e-4]),
+        lambda config: config["models"]["M1"].update(activation="sigmoid"),
+    ],
+    ids=["study", "data_root", "download", "epochs", "model", "split", "attack", "list", "default"],
+)
+def test_edit_that_changes_no_output_changes_nothing(changed_by, edit):
+    assert changed_by(edit) == set()
+
+
+def test_decay_of_a_model_changes_what_depends_on_it(changed_by):
+    """The model, its set, the rows that it stands in, and what follows; no other model or set."""
+    changed = changed_by(lambda config: config["models"]["M1"].update(weight_decay=1.0e-3))
+    assert {name for name in changed if name.startswith("train_model")} == {"train_model M1"}
+    assert {name for name in changed if name.startswith("generate")} == {
+        "generate_adversarial_set M1 test-random"
+    }
+    assert {name for name in changed if name.startswith("evaluate_transfer")} == {
+        f"evaluate_transfer {model} test-random" for model in ("M1", "M1p", "M2")
+    }
+    assert {name for name in changed if name.startswith("evaluate_noise")} == {
+        f"evaluate_noise {pool}" for pool in ("P1", "P2", "test")
+    }
+    assert "collect_transfer" in changed and "prepare_data" not in changed
+    assert {f"tabulate table{n}" for n in (1, 2, 3, 4)} <= changed
+    assert "plot_distortions cross_training_set" in changed
+    assert "plot_distortions cross_model" not in changed
+
+
+def test_noise_level_leaves_models_and_sets(changed_by):
+    changed = changed_by(lambda c: c["experiments"]["cross_model"]["noise"].append(0.4))
+    rows = {name for name in changed if name.startswith("evaluate")}
+    assert rows == {"evaluate_noise train"}
+    assert not steps(changed) & {"prepare_data", "train_model", "generate_adversarial_set"}
+
+
+def test_amplified_level_leaves_models_sets_and_noise(changed_by):
+    changed = changed_by(lambda c: c["experiments"]["cross_training_set"]["amplify"].append(0.4))
+    rows = {name for name in changed if name.startswith("evaluate")}
+    assert rows == {f"evaluate_transfer {model} test-random" for model in ("M1", "M1p", "M2")}
+    assert not steps(changed) & {"prepare_data", "train_model", "generate_adversarial_set"}
+
+
+def test_new_model_leaves_models_and_sets(changed_by):
+    def edit(config):
+        config["experiments"]["cross_training_set"]["sources"].append("conv")
+
+    changed = changed_by(edit)
+    assert {name for name in changed if name.startswith(("train_model", "generate"))} == {
+        "train_model conv",
+        "generate_adversarial_set conv test-random",
+    }
+
+
+def test_name_of_a_split_leaves_models_and_sets(changed_by):
+    """What counts is which images it holds."""
+
+    def edit(config):
+        parts = config["splits"]["parts"]
+        parts["all"] = {"of": "train", "share": [0.0, 1.0]}
+        parts["half"] = parts["P2"]
+        config["models"]["M2"]["split"] = "half"
+
+    assert changed_by(edit) == set()
+
+
+def test_new_seed_leaves_the_jobs_of_the_others(config, study_of):
+    one = study_of(config)
+    two = study_of({**config, "seeds": [0, 1]})
+    for model, attack in one.sets:
+        for step, wildcards in (
+            ("train_model", {"model": model}),
+            ("generate_adversarial_set", {"model": model, "attack": attack}),
+            ("evaluate_transfer", {"model": model, "attack": attack}),
+        ):
+            first = two.digest(step, seed=0, **wildcards)
+            assert first == one.digest(step, seed=0, **wildcards)
+            assert first != two.digest(step, seed=1, **wildcards)
+    assert one.digest("collect_transfer") != two.digest("collect_transfer")
+
+
+def test_option_of_an_attack_changes_its_sets(changed_by):
+    changed = changed_by(lambda c: c["attacks"]["test-random"].update(options={"evaluations": 9}))
+    assert {name for name in changed if name.startswith("generate")} == {
+        f"generate_adversarial_set {model} test-random" for model in ("M1", "M1p", "M2")
+    }
+    assert "train_model" not in steps(changed) and "evaluate_noise" not in steps(changed)
+
+
+def test_settings_reach_only_the_models_that_use_them(changed_by):
+    """Momentum is for sgd: none uses it; a model's own training overrides the study's."""
+    changed = changed_by(lambda config: config["training"].update(max_evaluations=900))
+    assert steps(changed) >= {"train_model"} and "prepare_data" not in changed
+
+    def edit(config):
+        for model in config["models"].values():
+            model["training"] = {**model.get("training", {}), "max_evaluations": 1000}
+
+    assert changed_by(edit) == set()
+
+
+def test_dataset_changes_everything(config, changed_by):
+    before = {"prepare_data", "collect_transfer", "plot_noise_examples figure7c"}
+    changed = changed_by(lambda config: config.update(dataset="digits"))
+    assert before <= changed
+    assert steps(changed) >= {"train_model", "generate_adversarial_set", "evaluate_transfer"}
+
+
+def test_printed_numbers_belong_to_mnist(config, study_of):
+    """On another data set no table is compared with them."""
+    for dataset, there in (("mnist", True), ("digits", False)):
+        study = study_of({**config, "dataset": dataset})
+        spec = json.loads(study.spec("tabulate", table="table1"))
+        assert bool(spec["printed"]) is there
+
+
+def test_edit_of_printed_numbers_changes_their_table(config, schema, reference, tmp_path):
+    for path in reference.glob("*.csv"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    before = specs(Study(config, schema, tmp_path, []))
+    with (tmp_path / config["tables"]["table1"]["printed"]).open("a") as stream:
+        stream.write("\n")
+    after = specs(Study(config, schema, tmp_path, []))
+    assert {name for name in after if after[name] != before[name]} == {"tabulate table1"}
+
+
+def test_clipped_variants_are_added_to_the_others(config, study_of):
+    config["experiments"]["cross_training_set"]["clip"] = True
+    study = study_of(config)
+    wildcards = {"model": "M1", "seed": 0, "attack": "test-random"}
+    variants = json.loads(study.spec("evaluate_transfer", **wildcards))["variants"]
+    levels = config["experiments"]["cross_training_set"]["amplify"]
+    assert variants[0] == {"kind": "as_found"}
+    assert [v["level"] for v in variants if v.get("clip")] == levels
+    assert [v["level"] for v in variants[1:] if not v.get("clip")] == levels
+
+
+def test_experiments_that_share_a_set_share_its_row(config, study_of):
+    """The set is made once; its row holds the victims and levels of both."""
+    config["experiments"]["more"] = {
+        "attack": "test-random",
+        "sources": ["M1"],
+        "victims": ["conv", "M2"],
+        "amplify": [0.1, 0.5],
+    }
+    study = study_of(config)
+    assert len(study.sets) == len(set(study.sets))
+    assert study.row_victims("M1", "test-random") == ["M1", "M1p", "M2", "conv"]
+    assert study.row_victims("M2", "test-random") == ["M1", "M1p", "M2"]
+    wildcards = {"model": "M1", "seed": 0, "attack": "test-random"}
+    variants = json.loads(study.spec("evaluate_transfer", **wildcards))["variants"]
+    levels = [variant["level"] for variant in variants[1:]]
+    assert len(levels) == len(set(levels)) and {0.1, 0.5} <= set(levels)
+
+
+def test_user_module_is_part_of_the_code(config, study_of, tmp_path):
+    """An edit of its file changes its model's code and no other; a missing one is told."""
+    config["models"]["own"] = {"architecture": "own_model:build", "split": "train"}
+    config["experiments"]["cross_model"]["sources"].append("own")
+    with pytest.raises(UserError, match="own_model"):
+        jobs(study_of(config))
+    (tmp_path / "own_model.py").write_text("WIDTH = 1\n")
+    study = study_of(config)
+    assert study.code("train_model", model="own", seed=0) != study.code(
+        "train_model", model="M1", seed=0
+    )
+    assert "train_model own" in jobs(study)
+
+
+def test_mistake_is_told_on_construction(config, study_of):
+    with pytest.raises(UserError, match="sedes"):
+        study_of({**config, "sedes": [0]})

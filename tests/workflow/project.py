@@ -1,0 +1,82 @@
+"""A copy of the project in a folder of its own, and what tests do to it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+LEFT_OUT = {"results", ".snakemake", ".venv", ".git", "data"}
+
+
+def left_out(folder, names):
+    """Tell copytree what not to copy: outputs and environments at the top, caches anywhere."""
+    top = LEFT_OUT if Path(folder) == ROOT else set()
+    return [name for name in names if name in top or name.endswith(("__pycache__", "_cache"))]
+
+
+class Project:
+    """A copy of the project in a folder of its own."""
+
+    def __init__(self, path):
+        self.path = path
+        self.config = path / "config.yaml"
+
+    @property
+    def results(self):
+        """The results of the tiny study."""
+        return self.path / "results/tiny"
+
+    def snakemake(self, *arguments, cores=2, **environment):
+        """Run snakemake and return the finished process."""
+        command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
+        return subprocess.run(
+            command,
+            cwd=self.path,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def make(self, *arguments, **environment):
+        """Run snakemake, which must succeed, and return what it printed."""
+        done = self.snakemake(*arguments, **environment)
+        assert done.returncode == 0, done.stdout[-6000:]
+        return done.stdout
+
+    def planned(self, *arguments):
+        """Return the jobs that the next run would do, as ``rule wildcard wildcard ...``."""
+        text = self.make("--dry-run", *arguments)
+        jobs = set()
+        for block in re.split(r"\n(?=(?:local)?rule )", text)[1:]:
+            rule = re.match(r"(?:local)?rule (\w+):", block)[1]
+            wildcards = re.search(r"\n    wildcards: (.*)", block)
+            values = re.findall(r"=([^,\n]+)", wildcards[1]) if wildcards else []
+            jobs.add(" ".join([rule, *values]))
+        return jobs - {"all"}
+
+    def edit_config(self, change):
+        """Change the configuration in place: ``change`` gets it as a mapping."""
+        config = yaml.safe_load(self.config.read_text())
+        change(config)
+        self.config.write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def edit(self, file, old, new):
+        """Replace a text, which must be there, in a file."""
+        path = self.path / file
+        text = path.read_text()
+        assert old in text, f"{old!r} is not in {file}"
+        path.write_text(text.replace(old, new, 1))
+
+    def contents(self, but=("logs", "cells")):
+        """Return the bytes of all results, but for logs and cells of earlier configurations."""
+        return {
+            str(path.relative_to(self.results)): path.read_bytes()
+            for path in sorted(self.results.rglob("*"))
+            if path.is_file() and path.relative_to(self.results).parts[0] not in but
+        }

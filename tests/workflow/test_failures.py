@@ -1,0 +1,156 @@
+"""A run that fails or is killed loses nothing and leaves nothing stale."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from project import Project
+
+# Injected into every Python process through PYTHONPATH: makes one step fail, once.
+SABOTAGE = """
+import os, signal, sys
+step, how, flag = os.environ.get("SABOTAGE", "::").split(":")
+if step and f"blindspots.steps.{step}" in sys.orig_argv:
+    def once():
+        try:
+            os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+            return True
+        except FileExistsError:
+            return False
+    if how == "exit" and once():
+        sys.stderr.write("sabotaged")
+        os._exit(1)
+    if how == "kill":
+        replace = os.replace
+        def deadly(source, target):
+            if "cells" not in str(target) and once():
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+        os.replace = deadly
+"""
+ROW = "rows/B/seed0/few-random.json"
+# Each stage in order, and what to remove so that it must run: one of its outputs and, where an
+# earlier failure may have let this be made already, the file that is made from it.
+STAGES = {
+    "prepare_data": ["data.safetensors"],
+    "train_model": ["models/B/seed0.safetensors"],
+    "evaluate_noise": ["rows/noise/seed0/few.json"],
+    "generate_adversarial_set": ["adversarial/B/seed0/few-random.safetensors", ROW],
+    "evaluate_transfer": [ROW],
+    "collect_transfer": ["transfer.csv"],
+    "tabulate": ["tables/transfer.csv"],
+    "plot_transfer": ["figures/transfer/pairs.svg"],
+}
+
+
+@pytest.fixture
+def sabotage(tmp_path):
+    folder = tmp_path / "sabotage"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SABOTAGE)
+
+    def environment(step, how):
+        return {"PYTHONPATH": str(folder), "SABOTAGE": f"{step}:{how}:{folder / step}"}
+
+    return environment
+
+
+def edit(config):
+    """Change something that reaches every stage."""
+    config["models"]["B"]["weight_decay"] = 1.0e-2
+    config["splits"]["seed"] = 1
+    config["models"]["B"]["label"] = "Bee"
+
+
+@pytest.fixture(scope="module")
+def clean_run(template, tmp_path_factory):
+    """The results of the edited study, run without disturbance."""
+    path = tmp_path_factory.mktemp("clean") / "project"
+    shutil.copytree(template, path)
+    project = Project(path)
+    project.edit_config(edit)
+    project.make()
+    return project.contents()
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+def test_each_stage_fails_once_after_an_edit(finished, sabotage, clean_run, how):
+    """Whatever stage failed, everything behind it is made, and ends with a clean run's bytes."""
+    finished.edit_config(edit)
+    table = "results/tiny/tables/transfer.csv"
+    for number, (step, outputs) in enumerate(STAGES.items()):
+        # The edit does not reach the data; other jobs may be done since an earlier failure.
+        for output in outputs:
+            (finished.results / output).unlink(missing_ok=True)
+        # In turn one table and everything; plots are no part of a table.
+        target = [table] if number % 2 and not step.startswith("plot") else []
+        failed = finished.snakemake(*target, **sabotage(step, how))
+        assert failed.returncode != 0, f"{step} was not run:\n{failed.stdout[-3000:]}"
+        planned = finished.planned()
+        assert any(job.startswith(step) for job in planned), f"{step} is forgotten"
+        if step not in ("tabulate", "plot_transfer"):  # what the table is made from
+            assert "tabulate transfer" in planned & finished.planned(table)
+    finished.make()
+    assert finished.contents() == clean_run
+
+
+def test_one_table_after_a_failure(finished, sabotage, clean_run):
+    """Asking for one table makes all that this table needs, and nothing stale goes in."""
+    finished.edit_config(edit)
+    failed = finished.snakemake(**sabotage("train_model", "exit"))
+    assert failed.returncode != 0
+    finished.make("results/tiny/tables/transfer.csv")
+    assert finished.contents()["tables/transfer.csv"] == clean_run["tables/transfer.csv"]
+
+
+def test_interrupted_runs_finish(fresh, finished_template):
+    """Ctrl-C in the middle, then all processes killed, then a run to the end: the same bytes."""
+    wanted = Project(finished_template).contents(but=("logs",))
+    for number, progress in ((signal.SIGINT, 3), (signal.SIGKILL, 8)):
+        with open(fresh.path / "out.txt", "w") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "snakemake", "--cores", "2"],
+                cwd=fresh.path,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+            wait_for_logs(fresh.results / "logs", progress, process)
+            os.killpg(process.pid, number)
+            process.wait(timeout=60)
+        assert process.returncode != 0
+    fresh.make("--unlock")
+    fresh.make()
+    assert fresh.contents(but=("logs",)) == wanted
+
+
+def wait_for_logs(folder, count, process):
+    """Wait until so many jobs have begun, while the process runs."""
+    while process.poll() is None and len(list(folder.rglob("*.log"))) < count:
+        time.sleep(0.05)
+
+
+def test_a_damaged_artifact_is_named_and_not_used(finished):
+    model = finished.results / "models/A/seed0.safetensors"
+    content = bytearray(model.read_bytes())
+    content[-10] ^= 1
+    model.write_bytes(content)
+    (finished.results / "adversarial/A/seed0/few-random.safetensors").unlink()
+    failed = finished.snakemake("--rerun-triggers", "params")
+    assert failed.returncode == 1
+    assert "models/A/seed0.safetensors does not match its own digest" in failed.stdout
+    assert "Traceback" not in failed.stdout
+
+
+def test_foreign_results_are_refused(finished):
+    """An artifact of another configuration under the right name is not used."""
+    models = finished.results / "models"
+    (models / "B/seed0.safetensors").write_bytes((models / "C/seed0.safetensors").read_bytes())
+    (finished.results / "adversarial/B/seed0/few-random.safetensors").unlink()
+    failed = finished.snakemake("--rerun-triggers", "params")
+    assert failed.returncode == 1
+    assert "was made by another configuration" in failed.stdout

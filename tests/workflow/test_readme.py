@@ -1,0 +1,70 @@
+"""What the README says is so: its commands are known and tried, its examples work."""
+
+import re
+import subprocess
+
+import torch
+import yaml
+from project import ROOT
+from torch import nn
+
+README = (ROOT / "README.md").read_text()
+# Every command of the README, and where it is run.
+COMMANDS = {
+    "make run": "test_study.py",
+    "make test": "what runs these tests",
+    "make run STUDY=mnist": "test_mnist_study_is_planned",
+    "make run STUDY=name": "test_unknown_study_is_told",
+    "snakemake --cores 2": "project.py",
+    "snakemake --cores 2 --dry-run": "project.py",
+    "snakemake --unlock": "test_failures.py",
+}
+
+
+def test_every_command_is_tried():
+    found = set(re.findall(r"(?:^|`)((?:make|snakemake) [^`#\n]*[^`#\s])", README, re.MULTILINE))
+    assert found == set(COMMANDS)
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_the_example_model_needs_only_its_name_in_an_experiment(fresh):
+    example = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])
+
+    def add(config):
+        config["models"] |= example["models"]
+        config["experiments"]["pairs"]["sources"] += list(example["models"])
+
+    fresh.edit_config(add)
+    assert "generate_adversarial_set wide 0 few-random" in fresh.planned()
+
+
+def test_the_library_example_runs():
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    torch.manual_seed(0)
+    names = {
+        "model": nn.Sequential(nn.Flatten(), nn.Linear(16, 3)),
+        "images": torch.rand(5, 1, 4, 4),
+        "labels": torch.zeros(5, dtype=torch.int64),
+        "targets": torch.ones(5, dtype=torch.int64),
+    }
+    exec(code, names)  # the README is our own text
+    assert names["result"].images.shape == (5, 1, 4, 4)
+
+
+def test_mnist_study_is_planned(fresh):
+    fresh.config.write_text((ROOT / "config.yaml").read_text())
+    jobs = fresh.planned("all", "--configfile", "studies/mnist.yaml")
+    assert {f"tabulate table{number}" for number in (1, 2, 3, 4)} <= jobs
+    assert len([job for job in jobs if job.startswith("generate_adversarial_set")]) == 9
+
+
+def test_unknown_study_is_told(fresh):
+    command = ["make", "run", "STUDY=name"]
+    done = subprocess.run(command, cwd=fresh.path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "there is no studies/name.yaml; known studies: digits mnist" in done.stderr
+    assert not (fresh.path / ".venv").exists()

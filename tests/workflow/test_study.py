@@ -1,0 +1,104 @@
+"""The digits study from end to end, and the embedded conveniences around it."""
+
+import csv
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from project import ROOT, Project, left_out
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The digits study and its report, by the README's command."""
+    path = tmp_path_factory.mktemp("digits") / "project"
+    shutil.copytree(ROOT, path, ignore=left_out)
+    # The environment that the tests run in stands for the one that make would install.
+    (path / ".venv").symlink_to(sys.prefix)
+    with_stamp(path)
+    done = subprocess.run(
+        ["make", "run"], cwd=path, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    return Project(path)
+
+
+def with_stamp(path):
+    """Tell make that the environment is installed, without writing into it."""
+    text = (path / "Makefile").read_text()
+    assert "INSTALLED := .venv/installed" in text
+    (path / "Makefile").write_text(
+        text.replace("INSTALLED := .venv/installed", "INSTALLED := installed")
+    )
+    (path / "installed").touch()
+
+
+def rows_of(path):
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_second_run_has_nothing_to_do(digits):
+    assert "Nothing to be done" in digits.make("--configfile", "studies/digits.yaml")
+
+
+def test_every_cell_of_the_transfer_table_adds_up(digits):
+    rows = rows_of(digits.path / "results/digits/transfer.csv")
+    keys = {
+        (r["source"], r["victim"], r["seed"], r["attack"], r["variant"], r["rms"]) for r in rows
+    }
+    assert len(keys) == len(rows)
+    for row in rows:
+        fooled, attacked = int(row["n_fooled"]), int(row["n_attacked"])
+        assert float(row["error"]) == pytest.approx(fooled / attacked)
+        assert float(row["low"]) <= float(row["error"]) <= float(row["high"])
+        assert int(row["n_fooled_both_right"]) <= min(fooled, int(row["n_both_right"]))
+        if row["source"] != "noise":
+            assert int(row["same_wrong"]) + int(row["other_wrong"]) == fooled
+            assert int(row["target_hit"]) <= fooled
+
+
+def test_every_success_fools_its_own_source(digits):
+    rows = rows_of(digits.path / "results/digits/transfer.csv")
+    own = [r for r in rows if r["source"] == r["victim"] and r["variant"] == "as_found"]
+    assert len(own) == 9
+    for row in own:
+        assert int(row["n_fooled"]) == int(row["n_attacked"]) - int(row["n_failed"])
+        assert int(row["n_failed"]) <= 0.001 * int(row["n_attacked"])
+        assert row["same_wrong"] == row["target_hit"] == row["n_fooled"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_tables_have_the_columns_of_the_printed_ones(digits, number):
+    table = rows_of(digits.path / f"results/digits/tables/table{number}.csv")
+    (reference,) = (ROOT / "workflow/reference").glob(f"*-table{number}.csv")
+    printed = rows_of(reference)
+    assert [c for c in table[0] if c in printed[0]] == list(printed[0])
+    # Printed numbers stand only beside numbers of the data set that they were measured on.
+    assert not [column for column in table[0] if column.endswith("_printed")]
+    assert {r[next(iter(r))] for r in printed} <= {r[next(iter(r))] for r in table}
+    folder = digits.path / "results/digits/tables"
+    assert "Wilson" in (folder / f"table{number}.md").read_text()
+    assert r"\begin{tabular}" in (folder / f"table{number}.tex").read_text()
+
+
+def test_disjoint_halves_transfer_more_than_noise(digits):
+    """The finding of the paper, on this small data set."""
+    rows = rows_of(digits.path / "results/digits/tables/table4.csv")
+    amplified = next(r for r in rows if r["distortion"] == "Distorted for M1 amplified")
+    noise = next(r for r in rows if r["distortion"] == "Gaussian noise" and r["stddev"] == "0.2")
+    assert float(amplified["M2"]) > 3 * float(noise["M2"])
+
+
+def test_artifacts_hold_no_dates(digits):
+    for path in (digits.path / "results/digits/figures").rglob("*.svg"):
+        assert not re.search(r"<dc:date>|20\d\d-\d\d-\d\d", path.read_text()), path
+
+
+def test_report_is_one_page_without_a_network(digits):
+    page = (digits.path / "results/digits/report.html").read_text()
+    for name in ("table1.csv", "table4.csv", "transfer.csv", "cross_training_set"):
+        assert name in page
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)="https?://', page)

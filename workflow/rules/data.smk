@@ -1,0 +1,18 @@
+rule prepare_data:
+    """Read and check the data set."""
+    output:
+        data="<study>/data.safetensors",
+    log:
+        "<study>/logs/prepare_data.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        spec=spec_of("prepare_data"),
+        code=code_of("prepare_data"),
+    shell:
+        "python -m blindspots.steps.prepare_data --spec {params.spec:q} --code {params.code}"
+        " --output {output.data:q} > {log:q} 2>&1"
