@@ -14,46 +14,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from blindspots.artifacts import read_tensors
+from blindspots.attacks.closed_form import closed_form_distances
 from blindspots.attacks.lbfgs import lbfgs
 from blindspots.steps.loading import load_images, load_network
-
-
-def closed_form(weights, bias, images, labels, rounds=100):
-    """Return the exact smallest RMS distortion that changes a linear softmax's answer in the box.
-
-    For each wrong class j the smallest r with a.(x + r) + b >= 0, a = w_j - w_y, b = b_j - b_y, is
-    clip(x + t a, 0, 1) - x at the root in t of a non-decreasing function, found by bisection.
-
-    Parameters
-    ----------
-    weights : torch.Tensor of float64, shape (C, n)
-    bias : torch.Tensor of float64, shape (C,)
-    images : torch.Tensor of float64, shape (B, n)
-    labels : torch.Tensor of int64, shape (B,)
-
-    Returns
-    -------
-    torch.Tensor of float64, shape (B,)
-    """
-    best = torch.full((len(images),), torch.inf, dtype=torch.float64)
-    for shift in range(1, len(bias)):
-        wrong = (labels + shift) % len(bias)
-        a, b = weights[wrong] - weights[labels], bias[wrong] - bias[labels]
-
-        def margin(t, a=a, b=b):
-            return (a * (images + t[:, None] * a).clamp(0, 1)).sum(1) + b
-
-        low, high = torch.zeros_like(best), torch.ones_like(best)
-        while bool((short := (margin(high) < 0) & (high < 1e12)).any()):
-            high = torch.where(short, 2 * high, high)
-        for _ in range(rounds):
-            middle = (low + high) / 2
-            enough = margin(middle) >= 0
-            low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
-        r = (images + high[:, None] * a).clamp(0, 1) - images
-        reachable = margin(high) >= -1e-9
-        best = torch.minimum(best, torch.where(reachable, r.square().mean(1).sqrt(), torch.inf))
-    return best
 
 
 def main():
@@ -71,9 +34,9 @@ def main():
             right = network(pool).argmax(1) == answers
         images, labels = pool[right][:count], answers[right][:count]
         layer = network[-1]
-        exact = closed_form(
+        exact = closed_form_distances(
             layer.weight.double(), layer.bias.double(), images.flatten(1).double(), labels
-        )
+        ).amin(1)
         start = time.perf_counter()
         result = lbfgs(network, images, labels, targets="nearest")
         cost = 1000 * (time.perf_counter() - start) / len(images)

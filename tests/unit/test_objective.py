@@ -70,22 +70,85 @@ def test_margin_is_positive_where_the_attack_has_succeeded(network, targets):
 @pytest.mark.parametrize("competitors", [1, 3, 9])
 @pytest.mark.parametrize("targets", [TARGETS, None], ids=["targeted", "untargeted"])
 def test_margins_have_their_gradients(network, points, targets, competitors):
-    """The smallest ones, each to the class that it names; untargeted a single one."""
+    """Those of the strongest competitors, strongest first, each to the class that it names."""
     objective = Objective(network, (1, 2, 4), LABELS, targets)
     margins, gradients, classes = objective.margins_and_gradients(points, competitors)
-    count = 1 if targets is None else min(competitors, 4)
-    assert margins.shape == (3, count) and gradients.shape == (3, count, 8)
-    torch.testing.assert_close(margins.amin(1), objective.loss_and_margin(points)[2])
+    count = min(competitors, 4)
+    assert margins.shape == classes.shape == (3, count) and gradients.shape == (3, count, 8)
+    torch.testing.assert_close(margins[:, 0], objective.loss_and_margin(points)[2])
     logits = objective.logits(points).detach()
     reference = LABELS if targets is None else targets
     gaps = logits.gather(1, classes) - logits.gather(1, reference[:, None])
     torch.testing.assert_close(margins, gaps if targets is None else -gaps)
-    assert (classes != reference[:, None]).all()
+    others = logits.scatter(1, reference[:, None], -torch.inf)
+    assert torch.equal(classes, others.argsort(1, descending=True)[:, :count])
     for k in range(count):
         numeric = finite_differences(
             lambda x, k=k: objective.margins_and_gradients(x, competitors)[0][:, k], points
         )
         torch.testing.assert_close(gradients[:, k], numeric, rtol=1e-6, atol=1e-8)
+
+
+class Logits(torch.nn.Module):
+    """A network whose logits are its inputs."""
+
+    def forward(self, points):
+        return points
+
+
+# Logits of five classes: of two rows, the strongest first; labels and targets are class 0.
+ORDERED = torch.tensor([[0.0, 5.0, 4.0, 3.0, 2.0], [9.0, -1.0, -4.0, -2.0, -3.0]])
+PREFERRED = torch.tensor([[0.0, 0.0, 0.0, 0.1, 2.0], [0.0, 0.0, 1.0, 0.0, 0.0]])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_preferred_classes_come_after_the_strongest_competitor(count):
+    """Targeted: by their logits, whatever the size of their entries, then the others."""
+    zeros = torch.zeros(2, dtype=torch.int64)
+    objective = Objective(Logits(), (5,), zeros + 1, zeros)
+    margins, gradients, classes = objective.margins_and_gradients(ORDERED, count, PREFERRED)
+    wanted = torch.tensor([[1, 3, 4, 2], [1, 2, 3, 4]])[:, :count]
+    assert torch.equal(classes, wanted)
+    assert torch.equal(margins, ORDERED[:, :1] - ORDERED.gather(1, wanted))
+    assert (gradients[:, :, 0] == 1).all()
+    assert (gradients.gather(2, wanted[:, :, None]) == -1).all()
+    assert (gradients.abs().sum(2) == 2).all()
+
+
+def test_untargeted_the_preferred_class_comes_alone():
+    """The strongest of them; without any, the strongest competitor."""
+    zeros = torch.zeros(2, dtype=torch.int64)
+    objective = Objective(Logits(), (5,), zeros, None)
+    margins, _, classes = objective.margins_and_gradients(ORDERED, 3, PREFERRED)
+    assert classes.tolist() == [[3], [2]]
+    assert margins.tolist() == [[3.0], [-13.0]]
+    _, _, classes = objective.margins_and_gradients(ORDERED, 3, torch.zeros(2, 5))
+    assert classes.tolist() == [[1], [1]]
+
+
+def test_reference_is_never_a_competitor():
+    """Not even if it is preferred and the strongest of all."""
+    zeros = torch.zeros(2, dtype=torch.int64)
+    preferred = torch.ones(2, 5)
+    for targets in (zeros, None):
+        objective = Objective(Logits(), (5,), zeros, targets)
+        _, _, classes = objective.margins_and_gradients(ORDERED, 9, preferred)
+        assert (classes != 0).all()
+
+
+@pytest.mark.parametrize("competitors", [1, 3, 9])
+def test_gradients_are_written_where_wanted(network, points, competitors):
+    """To the beginning of longer memory, with the same result."""
+    objective = Objective(network, (1, 2, 4), LABELS, TARGETS)
+    memory = torch.full((3 * 4 * 8 + 7,), torch.nan, dtype=torch.float64)
+    results = objective.margins_and_gradients(points, competitors, None, memory)
+    for result, wanted in zip(
+        results, objective.margins_and_gradients(points, competitors), strict=True
+    ):
+        torch.testing.assert_close(result, wanted, rtol=0, atol=0)
+    assert results[1].data_ptr() == memory.data_ptr() and results[1].is_contiguous()
+    used = results[1].numel()
+    assert memory[:used].isfinite().all() and memory[used:].isnan().all()
 
 
 def test_select_keeps_rows(network, points):
@@ -99,11 +162,19 @@ def test_select_keeps_rows(network, points):
         torch.testing.assert_close(some, every[keep])
 
 
-@pytest.mark.parametrize(
-    ("margins", "safe"),
-    [([1.0, 1.0], True), ([1.0, 0.0], False), ([1.0, -1.0], False), ([1.0, 1e-9], False)],
-)
-def test_margin_must_exceed_rounding(margins, safe):
-    """Each margin, relative to its gradient times the length of the perturbation."""
-    gradients = torch.ones(1, 2, 4)
-    assert has_margin(torch.tensor([margins]), gradients, torch.ones(1)).item() is safe
+def test_margin_must_exceed_rounding():
+    """Each margin for itself, relative to its gradient times the length of the perturbation."""
+    margins = torch.tensor([[1.0, 0.0, -1.0], [1e-5, 3e-5, 1e-3]])
+    gradients = torch.ones(2, 3, 4)  # of length 2
+    gradients[1, 2] = 500.0  # of length 1000
+    safe = has_margin(margins, gradients, torch.ones(2))
+    assert safe.tolist() == [[True, False, False], [False, True, False]]
+    safe = has_margin(margins, gradients, torch.full((2,), 0.01))
+    assert safe.tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_margin_of_zero_is_never_safe():
+    """Where the bound of rounding is zero: no perturbation, or a flat margin."""
+    margins, gradients = torch.tensor([[0.0, 1e-9]]), torch.ones(1, 2, 4)
+    assert has_margin(margins, gradients, torch.zeros(1)).tolist() == [[False, True]]
+    assert has_margin(margins, 0 * gradients, torch.ones(1)).tolist() == [[False, True]]

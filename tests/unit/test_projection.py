@@ -1,168 +1,191 @@
-"""The projection onto linearised margins, and its certificate."""
+"""The exact projection onto linear inequalities in the box, against scipy."""
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize, nnls
 
-from blindspots.attacks.objective import Objective
-from blindspots.attacks.projection import kkt_residual, polish
+from blindspots.attacks.projection import (
+    dot,
+    empty_like,
+    moved,
+    nonnegative_solution,
+    projection_multipliers,
+    where_inside,
+)
 
-SIZE, CLASSES = 20, 4
-
-
-@pytest.fixture
-def case():
-    """A linear objective towards one target, and the images, some pixels at the bounds."""
-    generator = torch.Generator().manual_seed(0)
-    network = torch.nn.Linear(SIZE, CLASSES)
-    with torch.no_grad():
-        network.weight.normal_(generator=generator)
-        network.bias.zero_()
-        origin = (1.4 * torch.rand(10, SIZE, generator=generator) - 0.2).clamp(0, 1)
-        labels = network(origin).argmax(1)
-        targets = (labels + 1) % CLASSES
-    return Objective(network.requires_grad_(False), (SIZE,), labels, targets), origin
+ROWS, SIZE = 8, 40
 
 
-@pytest.fixture
-def success(case):
-    """A point far beyond the boundary: every pixel where the target wants it most."""
-    objective, origin = case
-    weight = objective.model.weight
-    pull = weight[objective.targets] - weight.mean(0)
-    point = (origin + 10 * pull).clamp(0, 1)
-    assert (objective.loss_and_margin(point)[2] > 0).all()
-    return point
+def random_columns(generator, count):
+    return generator.standard_normal((ROWS, SIZE, count))
 
 
-def solved(objective, origin, start, steps=8):
-    able = torch.ones(len(origin), dtype=torch.bool)
-    return polish(objective, origin, start, able, steps=steps, competitors=CLASSES - 1)
+def correlated_columns(generator, count):
+    common = generator.standard_normal((ROWS, SIZE, 1))
+    return common + 0.3 * generator.standard_normal((ROWS, SIZE, count))
 
 
-def residual_of(objective, origin, point):
-    margins, gradients, _ = objective.margins_and_gradients(point, CLASSES - 1)
-    return kkt_residual(margins, gradients, origin, point)
+def zero_column(generator, count):
+    columns = random_columns(generator, count)
+    columns[:, :, -1] = 0
+    return columns
 
 
-def test_polish_solves_a_linear_problem(case, success):
-    """To a residual of rounding; the residual returned is that of the images returned."""
-    objective, origin = case
-    best, distance, residual, evaluations = solved(objective, origin, success)
-    assert (residual < 1e-3).all()
-    torch.testing.assert_close(distance, (best - origin).norm(dim=1))
-    torch.testing.assert_close(residual, residual_of(objective, origin, best), rtol=0, atol=1e-4)
-    assert best.min() >= 0 and best.max() <= 1
-    assert evaluations > 0
+def all_zero(generator, count):
+    return np.zeros((ROWS, SIZE, count))
 
 
-@pytest.mark.parametrize("active", [1, 2])
-def test_residual_of_an_exact_solution_is_zero(active):
-    """r = clip(x + sum l_j a_j) - x is optimal for its own margins, by construction."""
-    generator = torch.Generator().manual_seed(1)
-    origin = torch.rand(6, SIZE, generator=generator, dtype=torch.float64)
-    gradients = torch.randn(6, active, SIZE, generator=generator, dtype=torch.float64)
-    multipliers = 0.05 + 0.2 * torch.rand(6, active, generator=generator, dtype=torch.float64)
-    moved = torch.einsum("bk,bkn->bn", multipliers, gradients)
-    point = (origin + moved).clamp(0, 1)
-    assert ((point == 0) | (point == 1)).any()
-    margins = torch.zeros(6, active, dtype=torch.float64)
-    residual = kkt_residual(margins, gradients, origin, point)
-    assert (residual < (1e-8 if active == 1 else 1e-3)).all()
+def identical_columns(generator, count):
+    columns = random_columns(generator, count)
+    columns[:, :, -1] = columns[:, :, 0]
+    return columns
 
 
-@pytest.mark.parametrize("factor", [0.8, 1.3])
-def test_residual_of_a_scaled_solution_is_large(case, success, factor):
-    """A perturbation that is too long leaves no margin binding: the residual is one."""
-    objective, origin = case
-    best, _, _, _ = solved(objective, origin, success)
-    point = (origin + factor * (best - origin)).clamp(0, 1)
-    residual = residual_of(objective, origin, point)
-    if factor > 1:
-        assert (residual > 0.9).all()
-    else:  # all margins of the longer solution still bind, with too small multipliers
-        assert (residual >= 0).all()
+@pytest.mark.parametrize("started", [False, True], ids=["cold", "warm"])
+@pytest.mark.parametrize("count", [1, 2, 4, 9])
+@pytest.mark.parametrize(
+    "columns", [random_columns, correlated_columns, zero_column, all_zero, identical_columns]
+)
+def test_nonnegative_solution_is_that_of_nnls(columns, count, started):
+    """The value of ||A l - y||^2 over l >= 0, from zero and from a random start."""
+    generator = np.random.default_rng(count)
+    matrix = columns(generator, count)
+    right = generator.standard_normal((ROWS, SIZE)) + matrix.mean(2)
+    gram = np.einsum("bik,bij->bkj", matrix, matrix)
+    product = np.einsum("bik,bi->bk", matrix, right)
+    start = np.abs(generator.standard_normal((ROWS, count))) * started
+    found = nonnegative_solution(*map(torch.tensor, (gram, product, start))).numpy()
+    assert (found >= 0).all()
+    for row in range(ROWS):
+        _, lowest = nnls(matrix[row], right[row])
+        value = np.linalg.norm(matrix[row] @ found[row] - right[row])
+        assert lowest * (1 - 1e-9) <= value <= lowest * (1 + 1e-8)
 
 
-def test_residual_of_a_detour_is_large(case, success):
-    """A point on the boundary that is not the nearest one."""
-    objective, origin = case
-    best, distance, _, _ = solved(objective, origin, success)
-    _, gradients, _ = objective.margins_and_gradients(best, CLASSES - 1)
-    aside = torch.randn(best.shape, generator=torch.Generator().manual_seed(2))
-    basis = torch.linalg.qr(gradients.transpose(1, 2)).Q  # keep every margin as it is
-    aside = aside - (basis @ (basis.transpose(1, 2) @ aside[:, :, None]))[:, :, 0]
-    point = best + 0.5 * distance[:, None] * aside / aside.norm(dim=1, keepdim=True)
-    assert (residual_of(objective, origin, point) > 0.1).all()
+def test_identical_columns_share_their_multiplier():
+    gram = torch.ones(1, 2, 2, dtype=torch.float64)
+    found = nonnegative_solution(gram, torch.ones(1, 2).double(), torch.zeros(1, 2).double())
+    torch.testing.assert_close(found, torch.full_like(found, 0.5), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 8])
-@pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
-def test_polish_never_makes_a_success_worse(case, success, steps, share):
-    """Whatever success it starts from."""
-    objective, origin = case
-    optimum, _, _, _ = solved(objective, origin, success)
-    start = optimum + share * (success - optimum)
-    _, distance, residual, _ = solved(objective, origin, start, steps=steps)
-    assert (distance <= (start - origin).norm(dim=1) * (1 + 1e-6)).all()
-    assert not residual.isnan().any()
+def grey(generator):
+    return generator.uniform(0.1, 0.9, (ROWS, SIZE))
 
 
-def test_polish_never_makes_a_success_of_a_curved_boundary_worse():
-    generator = torch.Generator().manual_seed(3)
-    hidden, output = torch.nn.Linear(SIZE, 12), torch.nn.Linear(12, CLASSES)
-    with torch.no_grad():
-        hidden.weight.normal_(std=2.0, generator=generator)
-        output.weight.normal_(std=2.0, generator=generator)
-    network = torch.nn.Sequential(hidden, torch.nn.Sigmoid(), output).requires_grad_(False)
-    origin = torch.rand(200, SIZE, generator=generator)
-    start = torch.rand(200, SIZE, generator=generator)
-    labels, targets = network(origin).argmax(1), network(start).argmax(1)
-    differ = labels != targets
-    origin, start = origin[differ], start[differ]
-    objective = Objective(network, (SIZE,), labels[differ], targets[differ])
-    best, distance, _, _ = solved(objective, origin, start, steps=6)
-    before = (start - origin).norm(dim=1)
-    found = distance.isfinite()
-    assert found.float().mean() > 0.95
-    assert (distance[found] <= before[found]).all()
-    assert torch.equal(network(best[found]).argmax(1), objective.targets[found])
+def partly_black(generator):
+    return generator.uniform(-0.4, 1.4, (ROWS, SIZE)).clip(0, 1)
 
 
-def test_no_success_is_not_a_number(case):
-    """An impossible target: infinite distance, NaN residual, and the origin."""
-    objective, origin = case
-    with torch.no_grad():
-        objective.model.bias[objective.targets[0]] = -100.0
-    keep = (objective.targets == objective.targets[0]).nonzero()[:, 0]
-    objective, origin = objective.select(keep), origin[keep]
-    unable = torch.zeros(len(origin), dtype=torch.bool)
-    best, distance, residual, _ = polish(
-        objective, origin, origin, unable, steps=4, competitors=CLASSES - 1
+def black_and_white(generator):
+    return generator.integers(0, 2, (ROWS, SIZE)).astype(float)
+
+
+def inequalities(images, count):
+    """Return images, gradients and bounds: some pixels of the solution stop at the box."""
+    generator = np.random.default_rng(count)
+    origin = images(generator)
+    gradients = generator.standard_normal((ROWS, count, SIZE))
+    inside = generator.uniform(0, 1, (ROWS, SIZE))  # satisfies them, by half of its way
+    bounds = 0.5 * np.einsum("bn,bkn->bk", inside - origin, gradients)
+    return origin, gradients, bounds
+
+
+def quadratic_programme(origin, gradients, bounds):
+    """Return scipy's projection of one image."""
+    result = minimize(
+        lambda x: 0.5 * ((x - origin) ** 2).sum(),
+        origin,
+        jac=lambda x: x - origin,
+        bounds=[(0, 1)] * SIZE,
+        constraints={
+            "type": "ineq",
+            "fun": lambda x: gradients @ (x - origin) - bounds,
+            "jac": lambda x: gradients,
+        },
+        method="SLSQP",
+        options={"ftol": 1e-12, "maxiter": 500},
     )
-    assert torch.equal(best, origin)
-    assert distance.isinf().all() and residual.isnan().all()
+    assert result.success
+    return result.x
 
 
-def test_linear_solution_is_that_of_scipy(case, success):
-    """The polished distance against a quadratic programme solved by SLSQP."""
-    from scipy.optimize import minimize
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("images", [grey, partly_black, black_and_white])
+def test_projection_is_that_of_a_quadratic_programme(images, count):
+    """Without a start, and from one nearby; also where every pixel is at a bound."""
+    case = inequalities(images, count)
+    wanted = torch.tensor(np.stack([quadratic_programme(*row) for row in zip(*case, strict=True)]))
+    origin, gradients, bounds = map(torch.tensor, case)
+    cold = projection_multipliers(origin, gradients, bounds, None)
+    warm = projection_multipliers(origin, gradients, bounds, 1.1 * cold)
+    assert ((wanted < 1e-9) | (wanted > 1 - 1e-9)).any()
+    assert (cold > 0).any()
+    for multipliers in (cold, warm):
+        assert (multipliers >= 0).all()
+        torch.testing.assert_close(moved(origin, gradients, multipliers), wanted, rtol=0, atol=1e-4)
 
-    objective, origin = case
-    _, distance, _, _ = solved(objective, origin, success)
-    weight = objective.model.weight.double().numpy()
-    for row in range(4):
-        target = objective.targets[row].item()
-        gap = weight[target] - np.delete(weight, target, axis=0)
-        image = origin[row].double().numpy()
-        exact = minimize(
-            lambda x, image=image: 0.5 * ((x - image) ** 2).sum(),
-            success[row].double().numpy(),
-            jac=lambda x, image=image: x - image,
-            bounds=[(0, 1)] * SIZE,
-            constraints={"type": "ineq", "fun": lambda x, gap=gap: gap @ x},
-            method="SLSQP",
-            options={"ftol": 1e-14, "maxiter": 500},
-        )
-        wanted = np.linalg.norm(exact.x - image)
-        assert distance[row].item() == pytest.approx(wanted, rel=1e-3)
+
+STUCK = pytest.mark.xfail(reason="no pixel counts as free, so nothing ever moves", strict=True)
+
+
+@pytest.mark.parametrize("images", [grey, partly_black, pytest.param(black_and_white, marks=STUCK)])
+@pytest.mark.parametrize("count", [1, 2])
+def test_projection_from_multipliers_of_zero(images, count):
+    """As after a point that needed none; a few rounds lead where a cold start leads."""
+    origin, gradients, bounds = map(torch.tensor, inequalities(images, count))
+    wanted = moved(origin, gradients, projection_multipliers(origin, gradients, bounds, None))
+    multipliers = torch.zeros_like(bounds)
+    for _ in range(3):
+        multipliers = projection_multipliers(origin, gradients, bounds, multipliers)
+    torch.testing.assert_close(moved(origin, gradients, multipliers), wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("images", [grey, black_and_white])
+def test_satisfied_inequalities_need_no_multipliers(images):
+    """The projection is the origin."""
+    origin, gradients, bounds = map(torch.tensor, inequalities(images, 3))
+    multipliers = projection_multipliers(origin, gradients, -bounds.abs(), None)
+    assert torch.equal(multipliers, torch.zeros_like(bounds))
+    assert torch.equal(moved(origin, gradients, multipliers), origin)
+
+
+def test_gradient_of_zero_moves_nothing():
+    """Not even where the inequality cannot be met."""
+    origin, gradients, bounds = map(torch.tensor, inequalities(grey, 2))
+    gradients[:, 1] = 0
+    alone = projection_multipliers(origin, gradients[:, :1], bounds[:, :1], None)
+    multipliers = projection_multipliers(origin, gradients, bounds.abs(), None)
+    assert (multipliers[:, 1] == 0).all() and multipliers.isfinite().all()
+    bounds[:, 1] = 1
+    multipliers = projection_multipliers(origin, gradients, bounds, None)
+    torch.testing.assert_close(multipliers[:, :1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_memory_is_used_and_changes_nothing():
+    """A longer one than needed, full of garbage."""
+    origin, gradients, bounds = map(torch.tensor, inequalities(partly_black, 2))
+    kept = gradients.clone()
+    memory = torch.full((gradients.numel() + 5,), torch.nan, dtype=torch.float64)
+    found = projection_multipliers(origin, gradients, bounds, None, memory)
+    assert torch.equal(found, projection_multipliers(origin, gradients, bounds, None))
+    assert torch.equal(gradients, kept)
+    assert memory[:-5].isfinite().all() and memory[-5:].isnan().all()
+    assert empty_like(gradients, memory).data_ptr() == memory.data_ptr()
+    assert empty_like(gradients, memory).shape == gradients.shape
+
+
+def test_pixels_at_or_beyond_the_bounds_are_not_inside():
+    target = torch.tensor([[-0.1, 0.0, 1e-6, 0.5, 1.0, 1.1]])
+    gradients = torch.full((1, 2, 6), 3.0)
+    found = torch.full_like(gradients, torch.nan)
+    where_inside(gradients, target, out=found)
+    assert torch.equal(found, torch.tensor([0.0, 0, 3, 3, 0, 0]).expand(1, 2, 6))
+
+
+def test_dot_and_moved_are_what_they_say():
+    origin, gradients, _ = map(torch.tensor, inequalities(grey, 3))
+    multipliers = torch.tensor(np.random.default_rng(0).uniform(0, 1, (ROWS, 3)))
+    torch.testing.assert_close(dot(origin, gradients), torch.einsum("bn,bkn", origin, gradients))
+    wanted = (origin + torch.einsum("bk,bkn->bn", multipliers, gradients)).clamp(0, 1)
+    torch.testing.assert_close(moved(origin, gradients, multipliers), wanted)

@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import minimize
 from torch import nn
 
+from blindspots.models import training
 from blindspots.models.networks import SigmoidCode, build_network
 from blindspots.models.training import (
     minimize_lbfgs,
@@ -34,6 +35,91 @@ def trained(architecture, data, training, seed=0, decay=(1e-4,), **extra):
     settings = {"weight_decay_convention": "half_l2", "weight_decay": list(decay)}
     record = train_classifier(network, *data, {**settings, **training, **extra}, seed)
     return network, record
+
+
+def with_gradient(loss):
+    """Return a function that computes a loss and adds its gradient to the parameters."""
+
+    def backward():
+        value = loss()
+        value.backward()
+        return value.detach()
+
+    return backward
+
+
+# Blocks ------------------------------------------------------------------------------------------
+
+
+def gradient_in_blocks(monkeypatch, block, train):
+    """Return loss and gradients of the first evaluation of a training in blocks of images."""
+    found = {}
+
+    def first(parameters, loss_with_gradient, settings):
+        parameters = list(parameters)
+        value = loss_with_gradient()
+        found["values"] = [value.item(), *(p.grad.clone() for p in parameters)]
+        return {}
+
+    monkeypatch.setattr(training, "BLOCK", block)
+    monkeypatch.setattr(training, "minimize_lbfgs", first)
+    train()
+    return found["values"]
+
+
+def test_gradient_of_a_full_batch_is_that_of_its_blocks(few, monkeypatch):
+    """Loss and gradient of 200 images in blocks of 64 are those of autograd on all at once."""
+    images, labels = few
+    network = build_network(MLP, (1, 8, 8), 10, seed=0)
+    value, *gradients = gradient_in_blocks(
+        monkeypatch,
+        64,
+        lambda: train_classifier(
+            network,
+            images,
+            labels,
+            {**LBFGS, "weight_decay_convention": "half_l2", "weight_decay": [1e-2]},
+            seed=0,
+        ),
+    )
+    network.zero_grad()
+    whole = nn.functional.cross_entropy(network(images), labels)
+    whole = whole + weight_decay(network, [1e-2], "half_l2")
+    whole.backward()
+    assert value == pytest.approx(whole.item(), rel=1e-6)
+    for gradient, parameter in zip(gradients, network.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_gradient_of_the_sparse_code_is_that_of_its_blocks(few, monkeypatch):
+    """The penalty couples all images: in blocks it must still be that of the mean over all."""
+    images = few[0]
+    found = []
+    for block in (64, 1000):
+        code = build_network({"kind": "autoencoder", "units": 20}, (1, 8, 8), 10, seed=0)[1]
+        found.append(
+            gradient_in_blocks(
+                monkeypatch,
+                block,
+                lambda code=code: train_sparse_code(code, images, PRETRAINING),
+            )
+        )
+    for blocks, whole in zip(*found, strict=True):
+        np.testing.assert_allclose(blocks, whole, rtol=1e-4, atol=1e-6)
+    # Against finite differences of the loss in one weight.
+    code = build_network({"kind": "autoencoder", "units": 20}, (1, 8, 8), 10, seed=0)[1]
+    values = []
+    for shift in (-1e-2, 1e-2):
+        moved = build_network({"kind": "autoencoder", "units": 20}, (1, 8, 8), 10, seed=0)[1]
+        with torch.no_grad():
+            moved.weight[3, 20] = code.weight[3, 20] + shift
+        values.append(
+            gradient_in_blocks(
+                monkeypatch, 64, lambda moved=moved: train_sparse_code(moved, images, PRETRAINING)
+            )[0]
+        )
+    slope = (values[1] - values[0]) / 2e-2
+    assert found[0][1][3, 20].item() == pytest.approx(slope, rel=2e-2, abs=1e-4)
 
 
 # Weight decay ------------------------------------------------------------------------------------
@@ -101,7 +187,7 @@ def quadratic():
 
 def test_quadratic_is_minimised(quadratic):
     parameter, loss, solution, smallest = quadratic
-    record = minimize_lbfgs([parameter], loss, settings())
+    record = minimize_lbfgs([parameter], with_gradient(loss), settings())
     assert record["converged"] is True and record["stopped_by"] != "evaluations"
     assert record["loss"] == pytest.approx(smallest, rel=1e-9)
     torch.testing.assert_close(parameter.detach(), solution, rtol=1e-4, atol=1e-5)
@@ -121,7 +207,7 @@ def test_logistic_regression_is_that_of_scipy(few):
         return nn.functional.cross_entropy(network(images), labels) + decay
 
     limits = settings(max_evaluations=2000, tolerance=1e-9)
-    record = minimize_lbfgs(network.parameters(), loss, limits)
+    record = minimize_lbfgs(network.parameters(), with_gradient(loss), limits)
 
     x, one_hot = images.numpy(), np.eye(10)[labels.numpy()]
 
@@ -145,7 +231,7 @@ def test_logistic_regression_is_that_of_scipy(few):
 
 def test_too_few_evaluations_are_told(quadratic):
     parameter, loss, _, _ = quadratic
-    record = minimize_lbfgs([parameter], loss, settings(max_evaluations=5))
+    record = minimize_lbfgs([parameter], with_gradient(loss), settings(max_evaluations=5))
     assert record["converged"] is False and record["stopped_by"] == "evaluations"
     assert record["loss"] == pytest.approx(loss().item())
 
@@ -160,7 +246,9 @@ def test_evaluations_are_bounded_and_counted(limit, few):
         calls.append(1)
         return nn.functional.cross_entropy(network(images), labels)
 
-    record = minimize_lbfgs(network.parameters(), loss, settings(max_evaluations=limit))
+    record = minimize_lbfgs(
+        network.parameters(), with_gradient(loss), settings(max_evaluations=limit)
+    )
     assert record["evaluations"] == len(calls)
     assert limit <= record["evaluations"] <= limit + 3
 
@@ -172,9 +260,11 @@ def test_loose_tolerance_stops_early(few):
         network = build_network({"kind": "softmax"}, (1, 8, 8), 10, seed=0)
         record = minimize_lbfgs(
             network.parameters(),
-            lambda network=network: (
-                nn.functional.cross_entropy(network(images), labels)
-                + weight_decay(network, [1e-2], "half_l2")
+            with_gradient(
+                lambda network=network: (
+                    nn.functional.cross_entropy(network(images), labels)
+                    + weight_decay(network, [1e-2], "half_l2")
+                )
             ),
             settings(tolerance=tolerance),
         )
@@ -187,7 +277,7 @@ def test_start_at_the_minimum_is_converged(quadratic):
     parameter, loss, solution, smallest = quadratic
     with torch.no_grad():
         parameter.copy_(solution)
-    record = minimize_lbfgs([parameter], loss, settings())
+    record = minimize_lbfgs([parameter], with_gradient(loss), settings())
     assert record["converged"] is True
     assert record["loss"] == pytest.approx(smallest, rel=1e-9)
 
@@ -195,7 +285,7 @@ def test_start_at_the_minimum_is_converged(quadratic):
 def test_parameters_without_gradient_stay(quadratic):
     parameter, loss, _, _ = quadratic
     frozen = nn.Parameter(torch.ones(2, dtype=torch.float64), requires_grad=False)
-    minimize_lbfgs([frozen, parameter], lambda: loss() + frozen.sum(), settings())
+    minimize_lbfgs([frozen, parameter], with_gradient(lambda: loss() + frozen.sum()), settings())
     assert torch.equal(frozen, torch.ones(2, dtype=torch.float64))
 
 

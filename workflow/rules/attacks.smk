@@ -21,3 +21,30 @@ rule generate_adversarial_set:
         "python -m blindspots.steps.generate_adversarial_set --spec {params.spec:q}"
         " --code {params.code} --threads {threads} --data {input.data:q} --model {input.model:q}"
         " --output {output.adversarial:q} > {log:q} 2>&1"
+
+
+rule check_engines:
+    """Compare the engines of the study with the closed form on a linear softmax."""
+    output:
+        csv=report(
+            "<study>/engines.csv",
+            caption="../report/engines.rst",
+            category="Checks",
+            labels={"check": "engines against the closed form"},
+        ),
+        provenance="<study>/engines.csv.json",
+    log:
+        "<study>/logs/check_engines.log",
+    conda:
+        ENVIRONMENT
+    threads: study.config["threads"]["attack"]
+    resources:
+        mem_mb=2000,
+        runtime=30,
+        gpu=gpus,
+    params:
+        spec=spec_of("check_engines"),
+        code=code_of("check_engines"),
+    shell:
+        "python -m blindspots.steps.check_engines --spec {params.spec:q} --code {params.code}"
+        " --threads {threads} --csv {output.csv:q} > {log:q} 2>&1"

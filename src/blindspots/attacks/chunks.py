@@ -1,11 +1,12 @@
 """What every attack shares: input checks, chunks of constant size, targets, results."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
 from blindspots.attacks.objective import Objective
-from blindspots.attacks.result import AdversarialResult, concatenate
+from blindspots.attacks.result import AdversarialResult, closer, concatenate, pick
 
 NEAREST = "nearest"
 
@@ -84,14 +85,15 @@ def _nearest(solve, model, images, labels):
     for shift in range(1, classes):
         result = _solve_chunk(solve, model, images, labels, (labels + shift) % classes)
         spent = spent + result.evaluations
-        if kept is None:
-            kept = vars(result)
-            continue
-        closer = result.success & ~(result.rms >= kept["rms"])  # NaN: nothing kept yet
-        for name, value in vars(result).items():
-            mask = closer.view(-1, *[1] * (value.ndim - 1))
-            kept = {**kept, name: torch.where(mask, value, kept[name])}
-    return AdversarialResult(**{**kept, "evaluations": spent})
+        kept = result if kept is None else pick(closer(result, kept), result, kept)
+    return replace(kept, evaluations=spent)
+
+
+def check_options(least=1, **options):
+    """Raise ValueError if an option is less than it may be."""
+    for name, value in options.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
 def _check_classes(classes, labels, targets):
@@ -117,5 +119,4 @@ def _check_inputs(images, labels, targets, chunk):
             raise ValueError("targets must be int64 of shape (B,)")
         if bool((targets == labels).any()):
             raise ValueError("every target must differ from the label of its image")
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1, not {chunk}")
+    check_options(chunk=chunk)

@@ -1,5 +1,7 @@
 """The function that an attack looks at: logits, margins and gradients with respect to pixels."""
 
+import math
+
 import torch
 
 # A success keeps each binding margin this far above zero, relative to the margin's gradient times
@@ -25,6 +27,7 @@ class Objective:
     def __init__(self, model, shape, labels, targets):
         self.model, self.shape, self.labels, self.targets = model, shape, labels, targets
         self.reference = (labels if targets is None else targets)[:, None]  # (B, 1)
+        self._minus_one = torch.full(self.reference.shape, -1.0, device=labels.device)
 
     def select(self, keep):
         """Return the objective of the rows of an index tensor only."""
@@ -34,6 +37,20 @@ class Objective:
     def logits(self, points):
         """Return the logits (B, C) of flat images (B, n)."""
         return self.model(points.view(len(points), *self.shape))
+
+    def margins(self, points, count=1):
+        """Return the smallest margins (B, K) of flat images (B, n), in ascending order.
+
+        The first is positive where the attack has succeeded; untargeted, it is the only one.
+        """
+        return self._margins(self.logits(points), count)
+
+    def _margins(self, logits, count=1):
+        own = logits.gather(1, self.reference)
+        others = logits.scatter(1, self.reference, -torch.inf)
+        if self.targets is None:
+            return others.amax(1, keepdim=True) - own
+        return own - others.topk(min(count, logits.shape[1] - 1), dim=1).values
 
     def loss_and_margin(self, points):
         """Return loss, its gradient and the margin.
@@ -51,34 +68,47 @@ class Objective:
         gradient : torch.Tensor, shape (B, n)
         margin : torch.Tensor, shape (B,)
         """
+        gradient, margin, logits = self._descent(points)
+        log_probability = logits.log_softmax(1)
+        if self.targets is None:
+            loss = -torch.logsumexp(log_probability.scatter(1, self.reference, -torch.inf), 1)
+        else:
+            loss = -log_probability.gather(1, self.reference)[:, 0]
+        return loss, gradient, margin
+
+    def gradient_and_margin(self, points):
+        """Return the gradient and the margin of `loss_and_margin` without the loss."""
+        return self._descent(points)[:2]
+
+    def _descent(self, points):
         points = points.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = self.logits(points)
         z = logits.detach()
-        probability = z.softmax(1)
-        own = z.gather(1, self.reference)
         others = z.scatter(1, self.reference, -torch.inf)
+        slope = z.softmax(1)
         if self.targets is None:
-            loss = torch.logsumexp(z, 1) - torch.logsumexp(others, 1)
-            slope = probability - others.softmax(1)
-            margin = others.amax(1) - own[:, 0]
+            slope -= others.softmax(1)
         else:
-            loss = torch.logsumexp(z, 1) - own[:, 0]
-            slope = probability.scatter(
-                1, self.reference, probability.gather(1, self.reference) - 1
-            )
-            margin = own[:, 0] - others.amax(1)
+            slope.scatter_add_(1, self.reference, self._minus_one.to(slope))
         (gradient,) = torch.autograd.grad(logits, points, slope)
-        return loss, gradient, margin
+        margin = z.gather(1, self.reference)[:, 0] - others.amax(1)
+        return gradient, margin.neg_() if self.targets is None else margin, z
 
-    def margins_and_gradients(self, points, competitors):
+    def margins_and_gradients(self, points, count, preferred=None, out=None):
         """Return the smallest margins of each image and their gradients.
 
         Parameters
         ----------
         points : torch.Tensor, shape (B, n)
-        competitors : int
-            How many margins, K; an untargeted attack has one, that of the winning wrong label.
+        count : int
+            How many margins at most, K. Targeted, those of the target over the other classes, all
+            of which must be positive; untargeted, those of wrong labels over the true one.
+        preferred : torch.Tensor, shape (B, C), optional
+            Classes with a positive entry are taken after the strongest competitor and before all
+            others; untargeted, one of them alone.
+        out : torch.Tensor, shape (at least B K n,), optional
+            Memory for the gradients.
 
         Returns
         -------
@@ -91,23 +121,34 @@ class Objective:
         with torch.enable_grad():
             logits = self.logits(points)
             own = logits.gather(1, self.reference)
-            others = logits.scatter(1, self.reference, -torch.inf)
+            others = logits.detach().scatter(1, self.reference, -torch.inf)
+            count = min(count, logits.shape[1] - 1)
+            if preferred is not None:
+                # After the winner: without it nothing can be said about success.
+                top, low = (
+                    logits.detach().amax(1, keepdim=True),
+                    logits.detach().amin(1, keepdim=True),
+                )
+                bonus = (1 + top - low) * (preferred > 0)
+                if self.targets is None:
+                    count = 1
+                else:
+                    bonus.scatter_(1, others.argmax(1, keepdim=True), torch.inf)
+                others = others + bonus
+            classes = others.topk(count, dim=1).indices
+            margins = own - logits.gather(1, classes)
             if self.targets is None:
-                classes = others.detach().argmax(1, keepdim=True)
-                margins = others.gather(1, classes) - own
-            else:
-                count = min(competitors, logits.shape[1] - 1)
-                classes = others.detach().topk(count, dim=1).indices
-                margins = own - others.gather(1, classes)
-            gradients = [
-                torch.autograd.grad(margins[:, k].sum(), points, retain_graph=True)[0]
-                for k in range(margins.shape[1])
-            ]
-        return margins.detach(), torch.stack(gradients, dim=1), classes
+                margins = -margins
+            sums = margins.sum(0).unbind()
+        shape = len(points), count, points.shape[1]
+        gradients = points.new_empty(shape) if out is None else out[: math.prod(shape)].view(shape)
+        for k in range(count):
+            (gradients[:, k],) = torch.autograd.grad(sums[k], points, retain_graph=k < count - 1)
+        return margins.detach(), gradients, classes
 
 
 def has_margin(margins, gradients, distance):
-    """Tell whether every margin is safely above zero.
+    """Tell which margins are safely above zero.
 
     Parameters
     ----------
@@ -115,6 +156,10 @@ def has_margin(margins, gradients, distance):
     gradients : torch.Tensor, shape (B, K, n)
     distance : torch.Tensor, shape (B,)
         Euclidean length of the perturbation.
+
+    Returns
+    -------
+    torch.Tensor of bool, shape (B, K)
     """
     needed = SUCCESS_MARGIN * gradients.norm(dim=2) * distance[:, None]
-    return ((margins >= needed) & (margins > 0)).all(1)
+    return (margins >= needed) & (margins > 0)

@@ -1,151 +1,88 @@
-"""Exact projection onto linearised margins in the box, and the first-order certificate."""
+"""Exact projection onto linear inequalities in the box, for many images at once."""
 
 import torch
 
-from blindspots.attacks.objective import SUCCESS_MARGIN, has_margin
-
-# Margins up to this share of (gradient norm x perturbation length) count as binding.
-BINDING = 1e-3
+PIVOTS_COLD, PIVOTS_WARM = 6, 3  # of a small problem: hardly any row needs more
 
 
-def polish(objective, origin, start, start_success, *, steps, competitors):
-    """Walk along the decision boundary to a point where the first-order conditions hold.
-
-    At each point the margins are linearised and the origin is projected, exactly, onto the
-    images in the box that satisfy them. A fixed point satisfies the KKT conditions of the smallest
-    perturbation. The shortest success seen is kept.
-
-    Parameters
-    ----------
-    objective : Objective
-    origin, start : torch.Tensor, shape (B, n)
-        The images, and where to start from; in [0, 1].
-    start_success : torch.Tensor of bool, shape (B,)
-        Whether the start may be returned, if it has its margin.
-    steps : int
-        Number of projections.
-    competitors : int
-        Number of competing classes that are taken into account.
-
-    Returns
-    -------
-    best : torch.Tensor, shape (B, n)
-        The origin where no point had its margin.
-    distance : torch.Tensor, shape (B,)
-        Euclidean length of the perturbation; infinite where no point had its margin.
-    residual : torch.Tensor, shape (B,)
-        KKT residual of ``best``; NaN where no point had its margin.
-    evaluations : int
-    """
-    best = origin.clone()
-    distance = origin.new_full((len(origin),), torch.inf)
-    multipliers = origin.new_zeros(len(origin), objective.logits(start[:1]).shape[1])
-    point, evaluations = start, 0
-    for step in range(steps + 1):
-        margins, gradients, classes = objective.margins_and_gradients(point, competitors)
-        evaluations += margins.shape[1]
-        perturbation = point - origin
-        length = perturbation.norm(dim=1)
-        better = has_margin(margins, gradients, length) & (length < distance)
-        if step == 0:
-            better &= start_success
-        best = torch.where(better[:, None], point, best)
-        distance = torch.where(better, length, distance)
-        if step < steps:
-            # Twice the margin of a success, so that rounding does not eat it up.
-            slack = 2 * SUCCESS_MARGIN * gradients.norm(dim=2) * length[:, None]
-            along = torch.bmm(perturbation[:, None], gradients.transpose(1, 2))[:, 0]
-            # The multipliers of the step before hold almost the right pixels already.
-            found = _projection_multipliers(
-                origin,
-                gradients,
-                slack - margins + along,
-                multipliers.gather(1, classes),
-                rounds=6 if step == 0 else 2,
-            )
-            multipliers = torch.zeros_like(multipliers).scatter(1, classes, found)
-            point = _step(origin, gradients, found)
-    margins, gradients, _ = objective.margins_and_gradients(best, competitors)
-    residual = kkt_residual(margins, gradients, origin, best)
-    residual = torch.where(torch.isfinite(distance), residual, torch.nan)
-    return best, distance, residual, evaluations + margins.shape[1]
-
-
-def kkt_residual(margins, gradients, origin, point):
-    """Return how far points are from satisfying the first-order conditions.
-
-    The minimum over multipliers l >= 0 of ||x' - clip(x + sum_j l_j grad m_j(x'))|| / ||x' - x||,
-    over the margins j that bind.
-
-    Parameters
-    ----------
-    margins : torch.Tensor, shape (B, K)
-    gradients : torch.Tensor, shape (B, K, n)
-    origin, point : torch.Tensor, shape (B, n)
-
-    Returns
-    -------
-    torch.Tensor, shape (B,)
-    """
-    perturbation = point - origin
-    length = perturbation.norm(dim=1)
-    binding = margins <= BINDING * gradients.norm(dim=2) * length[:, None]
-    active = gradients * binding[:, :, None]
-    multipliers = torch.zeros_like(margins)
-    for _ in range(6):
-        moved = torch.bmm(multipliers[:, None], active)[:, 0]
-        free = _free(origin, moved)
-        reduced = active * free[:, None]
-        gram = torch.bmm(reduced, reduced.transpose(1, 2))
-        along = torch.bmm(perturbation[:, None], reduced.transpose(1, 2))[:, 0]
-        multipliers = _nonnegative_solution(gram, along, multipliers)
-    gap = point - _step(origin, active, multipliers)
-    return gap.norm(dim=1) / length.clamp_min(1e-30)
-
-
-def _projection_multipliers(origin, gradients, bounds, start, rounds):
+def projection_multipliers(origin, gradients, bounds, start, memory=None):
     """Return l >= 0 such that clip(x + sum_j l_j a_j) is the projection onto a_j . r >= b_j.
 
     Newton's method on the dual: the pixels that the box stops are held, the multipliers of the
     rest solve a small non-negative problem, and so on until the stopped pixels no longer change.
+    From a good start, of the last point's multipliers, two rounds do.
     """
-    multipliers = start
+    if start is None:
+        gram = torch.bmm(gradients, gradients.transpose(1, 2))
+        multipliers = nonnegative_solution(gram, bounds, torch.zeros_like(bounds), PIVOTS_COLD)
+        rounds, pivots = 3, PIVOTS_COLD
+    else:
+        multipliers, rounds, pivots = start, 2, PIVOTS_WARM
+    reduced = empty_like(gradients, memory)
     for _ in range(rounds):
-        moved = torch.bmm(multipliers[:, None], gradients)[:, 0]
-        free = _free(origin, moved)
-        held = torch.where(free, 0.0, (origin + moved).clamp(0, 1) - origin)
-        reduced = gradients * free[:, None]
+        target = origin + torch.bmm(multipliers[:, None], gradients)[:, 0]
+        where_inside(gradients, target, out=reduced)
         gram = torch.bmm(reduced, reduced.transpose(1, 2))
-        missing = bounds - torch.bmm(held[:, None], gradients.transpose(1, 2))[:, 0]
-        multipliers = _nonnegative_solution(gram, missing, multipliers)
+        missing = bounds - dot(target.clamp_(0, 1) - origin, gradients)
+        right = missing + torch.bmm(gram, multipliers[:, :, None])[:, :, 0]
+        multipliers = nonnegative_solution(gram, right, multipliers, pivots)
     return multipliers
 
 
-def _free(origin, moved):
-    """Tell which pixels the box does not stop; one that has not moved is free."""
-    target = origin + moved
-    return ((target > 0) & (target < 1)) | (moved == 0)
+def empty_like(gradients, memory):
+    """Return an empty tensor like gradients, in a given memory if there is one."""
+    if memory is None:
+        return torch.empty_like(gradients)
+    return memory[: gradients.numel()].view(gradients.shape)
 
 
-def _step(origin, gradients, multipliers):
-    return (origin + torch.bmm(multipliers[:, None], gradients)[:, 0]).clamp(0, 1)
+def where_inside(gradients, target, out):
+    """Write gradients (B, K, n) where target (B, n) is inside the box, and 0 elsewhere."""
+    # The derivative of clamp in one pass; comparing and multiplying takes three.
+    inside = target[:, None].expand_as(gradients)
+    torch.ops.aten.hardtanh_backward.grad_input(gradients, inside, 0.0, 1.0, grad_input=out)
 
 
-def _nonnegative_solution(gram, right, start, sweeps=6):
-    """Minimise l' G l / 2 - b' l over l >= 0 by coordinate descent, for each row.
+def dot(vectors, gradients):
+    """Return the products (B, K) of vectors (B, n) and gradients (B, K, n)."""
+    return torch.bmm(vectors[:, None], gradients.transpose(1, 2))[:, 0]
+
+
+def moved(origin, gradients, multipliers):
+    return torch.bmm(multipliers[:, None], gradients)[:, 0].add_(origin).clamp_(0, 1)
+
+
+def nonnegative_solution(gram, right, start, pivots=PIVOTS_COLD):
+    """Minimise l' G l / 2 - b' l over l >= 0, for each row.
+
+    By principal pivoting of whole blocks (Kostreva 1978): solve for the multipliers that are taken
+    for positive, exchange all that have the wrong sign, and keep the best point.
 
     Parameters
     ----------
     gram : torch.Tensor, shape (B, K, K)
     right, start : torch.Tensor, shape (B, K)
     """
-    solution = start.clone()
     diagonal = gram.diagonal(dim1=1, dim2=2)
     usable = diagonal > 0
-    inverse = torch.where(usable, 1 / diagonal.where(usable, torch.ones_like(diagonal)), 0.0)
-    classes = range(gram.shape[1])
-    for _ in range(1 if len(classes) == 1 else sweeps):
-        for k in classes:
-            slope = right[:, k] - (gram[:, k] * solution).sum(1)
-            solution[:, k] = (solution[:, k] + slope * inverse[:, k]).clamp_min(0)
-    return solution
+    if gram.shape[1] == 1:
+        return torch.where(usable, (right / diagonal).clamp_min(0), 0.0)
+    # Equal gradients share their multiplier.
+    ridge = 1e-6 * diagonal.amax(1, keepdim=True)
+    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    best, lowest = torch.zeros_like(right), torch.zeros_like(right[:, 0])
+    positive = (start > 0) & usable
+    solution = start
+    for _ in range(pivots):
+        slope = right - torch.bmm(gram, solution[:, :, None])[:, :, 0]
+        positive = torch.where(positive, solution > 0, slope > 0) & usable
+        mask = positive.to(gram.dtype)
+        shift = torch.where(positive, ridge, 1.0)
+        matrix = gram * (mask[:, :, None] * mask[:, None, :]) + shift[:, :, None] * identity
+        solution = torch.linalg.solve_ex(matrix, right * mask)[0].contiguous()
+        candidate = solution.clamp_min(0)
+        value = (candidate * (0.5 * torch.bmm(gram, candidate[:, :, None])[:, :, 0] - right)).sum(1)
+        lower = value < lowest
+        best = torch.where(lower[:, None], candidate, best)
+        lowest = torch.where(lower, value, lowest)
+    return best

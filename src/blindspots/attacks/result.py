@@ -35,6 +35,21 @@ class AdversarialResult:
 
 
 def concatenate(results):
-    """Join the results of consecutive chunks of images."""
-    names = AdversarialResult.__dataclass_fields__
-    return AdversarialResult(**{n: torch.cat([getattr(r, n) for r in results]) for n in names})
+    """Join the results of consecutive chunks of images, all of one kind."""
+    kind = type(results[0])
+    names = kind.__dataclass_fields__
+    return kind(**{name: torch.cat([getattr(r, name) for r in results]) for name in names})
+
+
+def closer(result, kept):
+    """Tell which successes of one result are closer than what another one has, if anything."""
+    return result.success & ~(result.rms >= kept.rms)  # NaN: nothing kept
+
+
+def pick(mask, one, other):
+    """Return, row by row, ``one`` where the mask (B,) holds and ``other`` elsewhere."""
+    rows = {}
+    for name, value in vars(one).items():
+        chosen = mask.view(-1, *[1] * (value.ndim - 1))
+        rows[name] = torch.where(chosen, value, getattr(other, name))
+    return AdversarialResult(**rows)

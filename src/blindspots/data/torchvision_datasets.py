@@ -1,27 +1,8 @@
-"""The only place that imports torchvision.
+"""Downloads of data sets by torchvision."""
 
-A CPU-only build of torch may meet a torchvision whose compiled extension cannot load; importing
-torchvision then fails because two operators that it describes are not declared. Declaring them
-first is enough for data sets, models and transforms.
-"""
+from blindspots.torchvision_import import import_with_torchvision
 
-import torch
-
-
-def _import_datasets():
-    library = None
-    try:
-        from torchvision import datasets
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        from torchvision import datasets
-    return datasets, library
-
-
-# The declarations last as long as the library object lives.
-DATASETS, _DECLARATIONS = _import_datasets()
+DATASETS = import_with_torchvision("torchvision.datasets")
 
 
 def download(kind, root):

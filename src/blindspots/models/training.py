@@ -10,6 +10,7 @@ from blindspots.progress import Progress
 
 LOG = logging.getLogger(__name__)
 EVALUATIONS_BETWEEN_TESTS = 20  # L-BFGS iterations between two tests for convergence
+BLOCK = 4000  # images of a full batch that pass together: their activations stay in the cache
 
 
 def weight_decay(network, decays, convention):
@@ -70,15 +71,30 @@ def train_classifier(network, images, labels, training, seed):
             images = codes[0](images.flatten(1))
         head = network[-1]
 
+    def decay():
+        return weight_decay(head, training["weight_decay"], training["weight_decay_convention"])
+
     def loss(x, y):
-        decay = weight_decay(head, training["weight_decay"], training["weight_decay_convention"])
-        return nn.functional.cross_entropy(head(x), y) + decay
+        return nn.functional.cross_entropy(head(x), y) + decay()
+
+    def full_batch():
+        total = _backward(decay())
+        for x, y in zip(images.split(BLOCK), labels.split(BLOCK), strict=True):
+            error = nn.functional.cross_entropy(head(x), y, reduction="sum")
+            total += _backward(error / len(images))
+        return total
 
     if training["optimizer"] == "lbfgs":
-        record |= minimize_lbfgs(head.parameters(), lambda: loss(images, labels), training)
+        record |= minimize_lbfgs(head.parameters(), full_batch, training)
     else:
         record |= _minimize_stochastic(head.parameters(), loss, images, labels, training, seed)
     return record
+
+
+def _backward(part):
+    """Add the gradient of a part of the loss, and return its value."""
+    part.backward()
+    return part.detach()
 
 
 def train_sparse_code(code, images, pretraining):
@@ -107,22 +123,28 @@ def train_sparse_code(code, images, pretraining):
     nn.init.zeros_(decoder.bias)
     target = pretraining["sparsity_target"]
 
-    def loss():
-        hidden = code(flat)
-        rebuilt = torch.sigmoid(decoder(hidden))
-        error = 0.5 * (rebuilt - flat).square().sum() / len(flat)
-        mean = hidden.mean(0).clamp(1e-6, 1 - 1e-6)
+    def full_batch():
+        with torch.no_grad():
+            sums = sum(code(x).sum(0) for x in flat.split(BLOCK))
+        mean = (sums / len(flat)).clamp_(1e-6, 1 - 1e-6).requires_grad_(True)
         divergence = (
             target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()
         )
+        penalty = _backward(pretraining["sparsity_weight"] * divergence.sum())
         size = code.weight.square().sum() + decoder.weight.square().sum()
-        penalty = pretraining["sparsity_weight"] * divergence.sum()
-        return error + penalty + pretraining["weight_decay"] / 2 * size
+        total = penalty + _backward(pretraining["weight_decay"] / 2 * size)
+        for x in flat.split(BLOCK):
+            hidden = code(x)
+            error = 0.5 * (torch.sigmoid(decoder(hidden)) - x).square().sum() / len(flat)
+            # The penalty is one of the mean over all images: it acts through its derivative.
+            (error + (hidden.sum(0) * mean.grad).sum() / len(flat)).backward()
+            total += error.detach()
+        return total
 
-    return minimize_lbfgs([*code.parameters(), *decoder.parameters()], loss, pretraining)
+    return minimize_lbfgs([*code.parameters(), *decoder.parameters()], full_batch, pretraining)
 
 
-def minimize_lbfgs(parameters, loss, settings):
+def minimize_lbfgs(parameters, loss_with_gradient, settings):
     """Minimise a full-batch loss with L-BFGS and a strong Wolfe line search.
 
     Converged means that a block of iterations lowered the loss by less than ``tolerance`` times
@@ -131,8 +153,8 @@ def minimize_lbfgs(parameters, loss, settings):
     Parameters
     ----------
     parameters : iterable of torch.nn.Parameter
-    loss : callable
-        Returns a scalar tensor.
+    loss_with_gradient : callable
+        Adds the gradient to ``.grad`` of the parameters and returns the loss, a scalar tensor.
     settings : dict
         ``max_evaluations`` (no iteration begins after as many; the last may need a few more),
         ``history``, ``tolerance``.
@@ -160,8 +182,7 @@ def minimize_lbfgs(parameters, loss, settings):
         nonlocal used
         used += 1
         optimizer.zero_grad()
-        value = loss()
-        value.backward()
+        value = loss_with_gradient()
         progress.report(used, f"loss {value.item():.6f}")
         return value
 

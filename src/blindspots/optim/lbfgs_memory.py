@@ -10,9 +10,11 @@ class CurvatureMemory:
     part may change at any time: its curvature, ``2 q``, is known and is added exactly to every
     pair, so that what has been learned about ``g`` survives.
 
-    The direction is computed from inner products with the stored vectors alone (the two-loop
-    recursion in coefficients, Chen et al. 2014, "Large-scale L-BFGS using MapReduce"), so that the
-    long vectors are passed over once for the products and once for the combination.
+    Directions are those of the free variables alone: the pairs are restricted to them before they
+    are used (Ni and Yuan 1997, "A subspace limited memory quasi-Newton algorithm"). They are
+    computed from inner products with the stored vectors (the two-loop recursion in coefficients,
+    Chen et al. 2014, "Large-scale L-BFGS using MapReduce"). All rows write to the same slot, so
+    nothing is gathered or scattered and nothing waits for the device.
 
     Parameters
     ----------
@@ -26,90 +28,109 @@ class CurvatureMemory:
 
     def __init__(self, rows, size, pairs, like):
         self.pairs = pairs
-        # Rows 0..m-1 hold the steps s, rows m..2m-1 the differences y of the gradient of g.
+        # Lines 0..m-1 hold the steps s, lines m..2m-1 the differences y of the gradient of g.
         self.basis = like.new_zeros(rows, 2 * pairs, size)  # (B, 2m, n)
-        self.gram = like.new_zeros(rows, 2 * pairs, 2 * pairs)  # basis @ basis^T
-        self.count = torch.zeros(rows, dtype=torch.int64, device=like.device)
+        self.masked = torch.empty_like(
+            self.basis
+        )  # a buffer: fresh memory costs more than it holds
+        self.newest = like.new_zeros(rows, pairs, 3)  # s.s, s.y and y.y of every pair
+        self.count = 0
 
     def select(self, keep):
         """Keep the rows of an index tensor only."""
         self.basis = self.basis[keep]
-        self.gram = self.gram[keep]
-        self.count = self.count[keep]
+        self.masked = torch.empty_like(self.basis)
+        self.newest = self.newest[keep]
 
-    def update(self, accept, step, difference):
-        """Append a pair to the history of some rows, over the oldest one.
+    def update(self, step, difference):
+        """Append a pair to the history of every row, over the oldest one.
 
         Parameters
         ----------
-        accept : torch.Tensor of bool, shape (B,)
-            The rows.
         step, difference : torch.Tensor, shape (B, n)
-            Change of x, and of the gradient of g.
+            Change of x, and of the gradient of g. A zero step leaves a pair that is passed over.
         """
-        rows = accept.nonzero()[:, 0]
-        slot = self.count[rows] % self.pairs
-        self.basis[rows, slot] = step[rows]
-        self.basis[rows, self.pairs + slot] = difference[rows]
-        pair = torch.stack([step, difference], dim=1)  # (B, 2, n)
-        products = torch.bmm(pair, self.basis.transpose(1, 2))[rows]  # (R, 2, 2m)
-        for offset, line in ((0, products[:, 0]), (self.pairs, products[:, 1])):
-            self.gram[rows, offset + slot] = line
-            self.gram[rows, :, offset + slot] = line
-        self.count[rows] += 1
+        slot = self.count % self.pairs
+        self.basis[:, slot] = step
+        self.basis[:, self.pairs + slot] = difference
+        pair = self.basis[:, slot :: self.pairs]  # (B, 2, n)
+        products = torch.bmm(pair, pair.transpose(1, 2)).flatten(1)  # ss, sy, ys, yy
+        self.newest[:, slot] = products[:, [0, 1, 3]]
+        self.count += 1
 
-    def direction(self, gradient, weight):
-        """Return ``-H gradient`` for every row.
+    def scale(self, weight, fallback):
+        """Return the inverse curvature along the newest usable step of every row.
+
+        Parameters
+        ----------
+        weight : torch.Tensor, shape (B,)
+            The weight q of the quadratic part.
+        fallback : torch.Tensor, shape (B,)
+            For rows without a usable pair.
+        """
+        ss, sy, yy = self.newest.unbind(2)
+        twice = 2 * weight[:, None]
+        curvature = sy + twice * ss
+        square = yy + twice * (2 * sy + twice * ss)
+        usable = _usable(curvature, square)
+        scale = fallback
+        for i in reversed(self._newest_first()):
+            scale = torch.where(usable[:, i], curvature[:, i] / square[:, i], scale)
+        return scale
+
+    def direction(self, gradient, weight, scale, free):
+        """Return ``-H gradient`` for every row, in the space of its free variables.
 
         Parameters
         ----------
         gradient : torch.Tensor, shape (B, n)
+            Zero in the held variables.
         weight : torch.Tensor, shape (B,)
             The weight q of the quadratic part.
+        scale : torch.Tensor, shape (B,)
+            H without any pair is this multiple of the identity.
+        free : torch.Tensor, shape (B, n)
+            1 for free variables, 0 for those that are held: there the direction is 0.
 
         Returns
         -------
         torch.Tensor, shape (B, n)
         """
         m, twice = self.pairs, 2 * weight  # the quadratic part adds 2 q s to every y
-        age = (
-            self.count[:, None] - 1 - torch.arange(m, device=gradient.device)
-        ) % m  # newest first
-        valid = torch.arange(m, device=gradient.device) < self.count[:, None]
-        order = torch.cat([age, age + m], dim=1)  # (B, 2m)
-        gram = self.gram.gather(1, order[:, :, None].expand_as(self.gram))
-        gram = gram.gather(2, order[:, None, :].expand_as(gram))
-        along = torch.bmm(gradient[:, None], self.basis.transpose(1, 2))[:, 0].gather(1, order)
+        masked = torch.mul(self.basis, free[:, None], out=self.masked)
+        gram = torch.bmm(masked, self.basis.transpose(1, 2))
         ss, sy = gram[:, :m, :m], gram[:, :m, m:]
         yy, ys = gram[:, m:, m:], gram[:, m:, :m]
         t = twice[:, None, None]
-        step_diff = sy + t * ss  # s_i . y_j with the full y, (B, m, m)
-        diff_diff = yy + t * (sy + ys) + t * t * ss
+        step_diff = torch.addcmul(sy, t, ss)  # s_i . y_j with the full y, (B, m, m)
+        diff_diff = yy + t * (sy + ys + t * ss)
         curvature = step_diff.diagonal(dim1=1, dim2=2)
-        square = diff_diff.diagonal(dim1=1, dim2=2)
-        # A pair whose curvature is not safely positive is passed over, for this weight.
-        usable = valid & (curvature > 1e-10 * square.clamp_min(1e-30))
-        inverse = torch.where(usable, 1 / curvature.where(usable, torch.ones_like(curvature)), 0.0)
+        usable = _usable(curvature, diff_diff.diagonal(dim1=1, dim2=2))
+        inverse = torch.where(usable, 1 / curvature, 0.0)
+        along = torch.bmm(gradient[:, None], masked.transpose(1, 2))[:, 0]
         along_s = along[:, :m]
-        along_y = along[:, m:] + twice[:, None] * along_s
-
+        along_y = torch.addcmul(along[:, m:], twice[:, None], along_s)
         # First loop, newest pair to oldest: coefficients alpha of the differences.
         alpha = torch.zeros_like(along_s)
-        for i in range(m):
+        for i in self._newest_first():
             value = along_s[:, i] - (alpha * step_diff[:, i]).sum(1)
             alpha[:, i] = value * inverse[:, i]
-        newest = usable.to(torch.int8).argmax(1, keepdim=True)  # the newest usable pair
-        scale = torch.where(
-            usable.any(1), (curvature / square).gather(1, newest)[:, 0], 1 / twice.clamp_min(1e-12)
-        )
         # Second loop, oldest to newest: coefficients beta of the steps.
         beta = torch.zeros_like(along_s)
         base = scale[:, None] * (along_y - torch.bmm(diff_diff, alpha[:, :, None])[:, :, 0])
-        for i in reversed(range(m)):
+        for i in reversed(self._newest_first()):
             value = (base[:, i] + (beta * step_diff[:, :, i]).sum(1)) * inverse[:, i]
-            beta[:, i] = torch.where(usable[:, i], alpha[:, i] - value, 0.0)
+            beta[:, i] = alpha[:, i] - value
         on_y = -scale[:, None] * alpha
-        on_s = beta + twice[:, None] * on_y
-        coefficients = torch.zeros_like(along).scatter(1, order, torch.cat([on_s, on_y], dim=1))
-        combined = torch.bmm(coefficients[:, None], self.basis)[:, 0]
-        return -(scale[:, None] * gradient + combined)
+        coefficients = torch.cat([torch.addcmul(beta, twice[:, None], on_y), on_y], dim=1)
+        combined = torch.bmm(coefficients[:, None], masked)[:, 0]
+        return combined.addcmul_(scale[:, None], gradient).neg_()
+
+    def _newest_first(self):
+        """Return the slots that are filled."""
+        return [(self.count - 1 - age) % self.pairs for age in range(min(self.count, self.pairs))]
+
+
+def _usable(curvature, square):
+    """Tell which pairs have safely positive curvature; the others are passed over."""
+    return curvature > 1e-10 * square.clamp_min(1e-30)

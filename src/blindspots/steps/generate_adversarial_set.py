@@ -3,10 +3,11 @@
 import logging
 
 import numpy as np
-import torch
 
 from blindspots.artifacts import write_tensors
-from blindspots.attacks.methods import METHODS
+from blindspots.attacks.best_of import MEMBERS
+from blindspots.attacks.external import AttackError
+from blindspots.attacks.methods import method
 from blindspots.attacks.result import concatenate
 from blindspots.attacks.targets import choose_targets
 from blindspots.device import configure_torch
@@ -49,30 +50,42 @@ def main(job, options):
         base=spec["images"]["of"],
         given=attack.get("given"),
     )
-    method = METHODS[attack["method"]]
-    progress = Progress(f"{attack['method']}, images", len(images))
-    results = []
-    for start in range(0, len(images), chunk):
-        part = slice(start, start + chunk)
-        goal = targets if targets is None or isinstance(targets, str) else targets[part]
-        results.append(
-            method(
-                network, images[part], labels[part], targets=goal, chunk=chunk, **attack["options"]
-            )
-        )
-        progress.report(min(start + chunk, len(images)), "")
-    result = concatenate(results)
+    try:
+        result = _attacked(network, images, labels, targets, attack, chunk)
+    except AttackError as error:
+        raise UserError(str(error)) from error
     failed = int((~result.success).sum())
     LOG.info("%d attacked, %d failed", len(images), failed)
     LOG.info("mean RMS %.5f", result.rms.nanmean())
+    if attack["method"] == "best_of":
+        members = attack["options"].get("members", MEMBERS)
+        for number, member in enumerate(members):
+            share = (result.winners == number).float().mean()
+            LOG.info("%s %s won %.1f %%", member["method"], member.get("options", {}), 100 * share)
     arrays = to_arrays({**vars(result), "labels": labels})
     arrays["indices"] = np.ascontiguousarray(indices)
     provenance = job.provenance(left_out=left_out, failed=failed, device=device.type)
     write_tensors(options.output, arrays, provenance)
 
 
+def _attacked(network, images, labels, targets, attack, chunk):
+    """Attack in chunks, with progress in the log."""
+    attack_images = method(attack["method"])
+    progress = Progress(f"{attack['method']}, images", len(images))
+    results = []
+    for start in range(0, len(images), chunk):
+        part = slice(start, start + chunk)
+        goal = targets if targets is None or isinstance(targets, str) else targets[part]
+        results.append(
+            attack_images(
+                network, images[part], labels[part], targets=goal, chunk=chunk, **attack["options"]
+            )
+        )
+        progress.report(min(start + chunk, len(images)), "")
+    return concatenate(results)
+
+
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     run(
         main,
         {

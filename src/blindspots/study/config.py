@@ -41,7 +41,8 @@ def validated(config, schema, reference_files):
     problems = _schema_problems(config, schema)
     if not problems:
         config = _with_defaults(config, schema, schema)
-        problems = list(_cross_problems(config, reference_files))
+        problems = _option_problems(config, schema)
+        problems += _cross_problems(config, reference_files)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         count = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
@@ -64,6 +65,35 @@ def _schema_problems(config, schema):
     # The validator reports each missing key with the list of all that are required.
     sentences = [sentence for error in ordered for sentence in _sentences(error, schema)]
     return list(dict.fromkeys(sentences))
+
+
+def _option_problems(config, schema):
+    """Return what is wrong with options of attacks; each method has a schema of its own."""
+    known = schema["$defs"]["options"]
+    problems = []
+    for name, attack in config["attacks"].items():
+        rules = {"$ref": f"#/$defs/options/{attack['method']}"} if attack["method"] in known else {}
+        problems += _below(["attacks", name, "options"], attack["options"], rules, schema)
+        for number, member in enumerate(
+            attack["options"].get("members", []) if not problems else []
+        ):
+            if member["method"] in known:
+                rules = {"$ref": f"#/$defs/options/{member['method']}"}
+                where = ["attacks", name, "options", "members", number, "options"]
+                problems += _below(where, member.get("options", {}), rules, schema)
+    return problems
+
+
+def _below(where, value, rules, schema):
+    """Return what a schema says of a value that lies somewhere below the top."""
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator({"$defs": schema["$defs"], **rules})
+    sentences = []
+    for error in validator.iter_errors(value):
+        error.path.extendleft(reversed(where))
+        sentences += _sentences(error, schema)
+    return sentences
 
 
 def _sentences(error, schema):

@@ -7,10 +7,11 @@ specification of everything downstream, whatever has been run before.
 """
 
 from functools import cache, cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from blindspots.artifacts import canonical_json, file_digest, job_digest
 from blindspots.data.catalogue import BASES, CATALOGUE
+from blindspots.errors import UserError
 from blindspots.study.config import validated
 from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
 
@@ -24,9 +25,34 @@ OPTIMIZER_KEYS = {
 }
 
 
+PEERS = {"adv-lib": "adv-lib", "foolbox": "foolbox"}  # method prefix and package
+
+
 @cache
 def _versions(packages):
     return {package: version(package) for package in packages}
+
+
+def _engines(attack):
+    """Return (method, options) of an attack's own engine, or of the members of best_of."""
+    members = attack["options"].get("members") or [attack]
+    return [(member["method"], member.get("options", {})) for member in members]
+
+
+def _peer_versions(methods):
+    """Return the versions of the libraries that methods come from."""
+    versions = {}
+    for method in methods:
+        package = PEERS.get(method.partition(":")[0])
+        if package and ":" in method:
+            try:
+                versions[package] = version(package)
+            except PackageNotFoundError:
+                raise UserError(
+                    f"method {method} needs {package}, which is not installed; envs/peers.txt says "
+                    "how to install it"
+                ) from None
+    return versions
 
 
 class Study:
@@ -70,6 +96,12 @@ class Study:
             for source in experiment["sources"]
         ]
         return list(dict.fromkeys(pairs))
+
+    @cached_property
+    def used_attacks(self):
+        """The attacks that an experiment uses, in the order of the sets."""
+        names = dict.fromkeys(attack for _, attack in self.sets)
+        return [self.config["attacks"][name] for name in names]
 
     @cached_property
     def pools(self):
@@ -133,7 +165,20 @@ class Study:
             architecture = self.config["models"][wildcards["model"]]["architecture"]
             if ":" in architecture:
                 code += "-" + fingerprint_user_module(architecture, self.search_path)
+        if step == "generate_adversarial_set":
+            code += self._users_code([self.config["attacks"][wildcards["attack"]]])
+        if step == "check_engines":
+            code += self._users_code(self.used_attacks)
         return code
+
+    def _users_code(self, attacks):
+        """Return the fingerprints of users' attack functions."""
+        methods = sorted({method for attack in attacks for method, _ in _engines(attack)})
+        return "".join(
+            "-" + fingerprint_user_module(method, self.search_path)
+            for method in methods
+            if ":" in method and method.partition(":")[0] not in PEERS
+        )
 
     def digest(self, step, **wildcards):
         """Return the identity of a job."""
@@ -153,7 +198,7 @@ class Study:
         return {
             "device": self.config["device"],
             "threads": self.config["threads"][stage],
-            "versions": _versions(NUMERIC),
+            "versions": dict(_versions(NUMERIC)),
         }
 
     def _prepare_data(self):
@@ -188,6 +233,8 @@ class Study:
 
     def _generate_adversarial_set(self, model, seed, attack):
         entry = self.config["attacks"][attack]
+        compute = self._compute("attack")
+        compute["versions"] |= _peer_versions([method for method, _ in _engines(entry)])
         return {
             "attack": {key: value for key, value in entry.items() if key != "images"},
             "images": self._split(entry["images"]),
@@ -197,8 +244,15 @@ class Study:
                 "data": self.digest("prepare_data"),
                 "model": self.digest("train_model", model=model, seed=seed),
             },
-            **self._compute("attack"),
+            **compute,
         }
+
+    def _check_engines(self):
+        engines = {canonical_json(e): e for attack in self.used_attacks for e in _engines(attack)}
+        compute = self._compute("attack")
+        compute["versions"] |= _versions(TABLES)
+        compute["versions"] |= _peer_versions([method for method, _ in engines.values()])
+        return {"engines": [list(engine) for _, engine in sorted(engines.items())], **compute}
 
     def _evaluate_transfer(self, model, seed, attack):
         victims = self.row_victims(model, attack)

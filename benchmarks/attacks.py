@@ -1,0 +1,349 @@
+"""Measure attacks side by side: time, gradient evaluations, success, distortion, certificate.
+
+    python benchmarks/attacks.py results/mnist docs/benchmarks
+
+The first argument is the folder of a study with trained models (``make benchmark`` trains them);
+table and plot go to the second one. Peers that are not installed are left out; envs/peers.txt says
+how to install them. A random wrong label is the target of each image, the same for all attacks.
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import pyplot as plt
+from scipy.optimize import minimize
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from blindspots.artifacts import read_tensors
+from blindspots.attacks.best_of import best_of
+from blindspots.attacks.chunks import frozen
+from blindspots.attacks.ddn import ddn
+from blindspots.attacks.external import AttackError, call_of, judged
+from blindspots.attacks.lbfgs import lbfgs
+from blindspots.attacks.objective import Objective
+from blindspots.attacks.result import AdversarialResult
+from blindspots.evaluation.distortion import rms_distortion
+from blindspots.randomness import random_wrong_labels
+from blindspots.steps.loading import load_images, load_network
+from blindspots.summary.style import colours_and_markers, house_style
+
+NETWORKS = ("softmax1", "M1", "N200-200-10", "conv")
+SLOW_SHARE = 5  # images of convolutional networks are this many times fewer
+SCIPY_WHOLE, SCIPY_IMAGES = ("softmax1", "M1"), 100
+SLOW_SECONDS = 60  # an attack that takes longer is run once only
+GROUPS = ("blindspots", "adv-lib", "foolbox", "scipy")
+
+
+def own(attack, **options):
+    """Return an attack of this package with its options."""
+    return lambda network, images, labels, targets: attack(
+        network, images, labels, targets=targets, **options
+    )
+
+
+def peer(method, **options):
+    """Return the bare attack of another library with its options: it returns images alone."""
+    call = call_of(method)
+
+    def attack(network, images, labels, targets):
+        with torch.enable_grad():
+            return call(network, images, labels, targets, **options)
+
+    return attack
+
+
+def attacks():
+    """Return the attacks by name; those of libraries that are not installed are left out."""
+    found = {
+        "blindspots lbfgs": own(lbfgs),
+        "blindspots ddn 100": own(ddn),
+        "blindspots ddn 100, polished": own(ddn, polish_steps=10, cut_steps=60),
+        "blindspots best_of": own(best_of),
+        "scipy L-BFGS-B": scipy_lbfgsb,
+    }
+    for name, method, options in (
+        ("adv-lib ddn 100", "adv-lib:ddn", {"steps": 100}),
+        ("adv-lib ddn 1000", "adv-lib:ddn", {"steps": 1000}),
+        ("adv-lib pdgd 1000", "adv-lib:pdgd", {"num_steps": 1000}),
+        ("adv-lib alma 1000", "adv-lib:alma", {"num_steps": 1000}),
+        ("adv-lib fmn 1000", "adv-lib:fmn", {"steps": 1000}),
+        ("foolbox ddn 100", "foolbox:DDNAttack", {"steps": 100}),
+    ):
+        try:
+            found[name] = peer(method, **options)
+        except AttackError as error:
+            print(f"{name} is left out: {error}")
+    return found
+
+
+def result_of(found, title, network, images, labels, targets):
+    """Return what an attack has found as a result; peers return images alone."""
+    if isinstance(found, AdversarialResult):
+        return found
+    objective = Objective(network, images.shape[1:], labels, targets)
+    origin = images.flatten(1)
+    best, distance, residual = judged(title, found, objective, origin)
+    steps = torch.full_like(labels, int(title.split()[-1]))
+    rms = distance / origin.shape[1] ** 0.5
+    return AdversarialResult(
+        best.view_as(images), distance.isfinite(), rms, steps, residual, targets
+    )
+
+
+def scipy_lbfgsb(network, images, labels, targets, steps=12):
+    """Attack one image at a time with scipy's L-BFGS-B: the textbook form of the method.
+
+    Twelve values of c by bisection of its logarithm, each started from the last solution; the
+    gradient is analytic, in numpy, for networks of linear and sigmoid layers.
+    """
+    loss = _numpy_loss(network) or _torch_loss(network, images.shape[1:])
+    found, success, passes = images.clone(), [], []
+    for row, (image, target) in enumerate(zip(images, targets.tolist(), strict=True)):
+        x = image.flatten().double().numpy()
+        best, count = [np.inf, None], [0]
+
+        def function(p, c, x=x, target=target, best=best, count=count):
+            value, gradient, margin = loss(p, target)
+            r = p - x
+            count[0] += 1
+            if margin > 0 and r @ r < best[0]:
+                best[:] = r @ r, p.copy()
+            return c * (r @ r) + value, gradient + 2 * c * r
+
+        low, high, start = np.log(1e-4), np.log(1e2), x
+        for _ in range(steps):
+            middle = (low + high) / 2
+            solution = minimize(
+                function,
+                start,
+                args=(np.exp(middle),),
+                jac=True,
+                method="L-BFGS-B",
+                bounds=[(0, 1)] * len(x),
+            )
+            start = solution.x
+            works = loss(start, target)[2] > 0
+            low, high = (middle, high) if works else (low, middle)
+        success.append(best[1] is not None)
+        passes.append(count[0])
+        if success[-1]:
+            found[row] = torch.from_numpy(best[1]).float().view(image.shape)
+    success = torch.tensor(success)
+    rms = torch.where(success, rms_distortion(found, images), torch.nan)
+    unknown = torch.full_like(rms, torch.nan)
+    return AdversarialResult(found, success, rms, torch.tensor(passes), unknown, targets)
+
+
+def _numpy_loss(network):
+    layers = [m for m in network.modules() if not list(m.children())]
+    kinds = {type(layer).__name__ for layer in layers}
+    if not kinds <= {"Flatten", "Linear", "Sigmoid"}:
+        return None
+    linear = [
+        (m.weight.double().numpy(), m.bias.double().numpy())
+        for m in layers
+        if isinstance(m, torch.nn.Linear)
+    ]
+
+    def loss(p, target):
+        codes = [p]
+        for weight, bias in linear[:-1]:
+            codes.append(1 / (1 + np.exp(-(weight @ codes[-1] + bias))))
+        weight, bias = linear[-1]
+        logits = weight @ codes[-1] + bias
+        top = logits.max()
+        slope = np.exp(logits - top)
+        total = slope.sum()
+        slope /= total
+        slope[target] -= 1
+        gradient = weight.T @ slope
+        for (weight, _), code in zip(linear[-2::-1], codes[:0:-1], strict=True):
+            gradient = weight.T @ (gradient * code * (1 - code))
+        margin = logits[target] - np.delete(logits, target).max()
+        return top + np.log(total) - logits[target], gradient, margin
+
+    return loss
+
+
+def _torch_loss(network, shape):
+    def loss(p, target):
+        goal = torch.tensor([target])
+        objective = Objective(network, shape, goal, goal)
+        value, gradient, margin = objective.loss_and_margin(torch.from_numpy(p).float()[None])
+        return value.item(), gradient[0].double().numpy(), margin.item()
+
+    return loss
+
+
+def roofline(network, images, labels, targets):
+    """Return the milliseconds an image of a forward and backward pass, at the best batch size."""
+    best = float("inf")
+    for size in (125, 250, 500, 1000):
+        part = slice(0, size)
+        objective = Objective(network, images.shape[1:], labels[part], targets[part])
+        points = images[part].flatten(1)
+        for _ in range(10):
+            start = time.perf_counter()
+            objective.gradient_and_margin(points)
+            best = min(best, 1000 * (time.perf_counter() - start) / len(points))
+    return best
+
+
+def timed(attack, case, repeats, device):
+    """Return the result of an attack and the seconds of its runs."""
+    seconds = []
+    while len(seconds) < repeats and (not seconds or seconds[0] < SLOW_SECONDS):
+        start = time.perf_counter()
+        result = attack(*case)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return result, seconds
+
+
+def measure(name, folder, about, options, device):
+    """Measure every attack on one network; return lines of the table."""
+    network, _ = load_network(folder / f"models/{name}/seed0.safetensors", None, device)
+    pool, answers, indices, _ = load_images(
+        folder / "data.safetensors", about["job"], {"of": "test"}, device
+    )
+    with torch.no_grad():
+        right = network(pool).argmax(1) == answers
+    convolutional = any(isinstance(m, torch.nn.Conv2d) for m in network.modules())
+    count = options.images // (SLOW_SHARE if convolutional else 1)
+    images, labels = pool[right][:count], answers[right][:count]
+    drawn = random_wrong_labels(
+        labels.cpu().numpy(), indices[right.cpu().numpy()][:count], 10, "test", 0
+    )
+    case = network, images, labels, torch.from_numpy(drawn).to(device)
+    with frozen(network):
+        network(images)
+        floor = roofline(*case)
+    lines = []
+    for title, attack in attacks().items():
+        scipy = title.startswith("scipy")
+        if scipy and device.type != "cpu":
+            continue
+        few = slice(0, None if not scipy or name in SCIPY_WHOLE else SCIPY_IMAGES)
+        chosen = (network, *(part[few] for part in case[1:]))
+        with frozen(network):
+            found, seconds = timed(attack, chosen, options.repeats, device)
+            result = result_of(found, title, *chosen)
+        cost = 1000 * statistics.median(seconds) / len(chosen[1])
+        passes = result.evaluations.float().mean().item()
+        rms = result.rms[result.success].cpu().double()
+        certified = (result.kkt_residual < 1e-3).float().mean().item()
+        lines.append(
+            {
+                "network": name,
+                "attack": title,
+                "images": len(chosen[1]),
+                "runs": len(seconds),
+                "ms an image": cost,
+                "evaluations": passes,
+                "of roofline": passes * floor / cost,
+                "success": result.success.float().mean().item(),
+                "mean RMS": rms.mean().item(),
+                "p90 RMS": rms.quantile(0.9).item(),
+                "KKT < 1e-3": float("nan") if scipy else certified,
+            }
+        )
+        line = lines[-1]
+        print("  ".join(f"{v:.5g}" if isinstance(v, float) else str(v) for v in line.values()))
+    return lines
+
+
+def scale(folder, about, device):
+    """Measure time and memory of lbfgs on M1 over 1,000 and over all training images."""
+    network, _ = load_network(folder / "models/M1/seed0.safetensors", None, device)
+    images, labels, indices, _ = load_images(
+        folder / "data.safetensors", about["job"], {"of": "train"}, device
+    )
+    drawn = random_wrong_labels(labels.cpu().numpy(), indices, 10, "train", 0)
+    targets = torch.from_numpy(drawn).to(device)
+    costs = []
+    for count in (1000, 1000, 1000, len(images)):
+        start = time.perf_counter()
+        lbfgs(network, images[:count], labels[:count], targets=targets[:count])
+        costs.append(1000 * (time.perf_counter() - start) / count)
+    small = statistics.median(costs[:3])
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return (
+        f"lbfgs on M1: {small:.3f} ms an image at 1,000 images, {costs[3]:.3f} at {len(images):,} "
+        f"({100 * (costs[3] / small - 1):+.0f} %), {memory:.2f} GiB at most\n"
+    )
+
+
+def plot(table, path):
+    """Plot mean distortion against time, one panel for each network."""
+    names = list(dict.fromkeys(table["network"]))
+    looks = colours_and_markers(GROUPS)
+    figure, axes = plt.subplots(2, 2, figsize=(9.5, 7.5), layout="constrained")
+    for axis, name in zip(axes.flat, names, strict=False):
+        part = table[(table["network"] == name) & (table["images"] > SCIPY_IMAGES)]
+        for group, (colour, marker) in looks.items():
+            some = part[part["attack"].str.startswith(group)]
+            x, y = some["ms an image"], some["mean RMS"]
+            axis.plot(x, y, marker, color=colour, label=group, zorder=3)
+            for title, *where in zip(some["attack"], x, y, strict=True):
+                axis.annotate(
+                    title.removeprefix(f"{group} "),
+                    where,
+                    xytext=(5, 4),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
+        axis.set_xscale("log")
+        axis.margins(x=0.25, y=0.12)
+        axis.set_title(f"{name}, {part['images'].max()} images")
+        axis.set_xlabel("time (ms an image)")
+        axis.set_ylabel("mean RMS distortion (pixel range 1)")
+    for axis in axes.flat[len(names) :]:
+        axis.axis("off")
+    axes.flat[0].legend(loc="upper right")
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="folder of a study with trained models")
+    parser.add_argument("output", type=Path, help="folder for table and plot")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    names = [
+        n for n in options.networks if (options.folder / f"models/{n}/seed0.safetensors").exists()
+    ]
+    if not names:
+        sys.exit(f"error: no models of {', '.join(options.networks)} in {options.folder}")
+    device = torch.device(options.device)
+    _, about = read_tensors(options.folder / "data.safetensors")
+    notes = scale(options.folder, about, device) if "M1" in names else ""
+    print(notes)
+    table = pd.DataFrame(
+        [line for name in names for line in measure(name, options.folder, about, options, device)]
+    )
+    options.output.mkdir(parents=True, exist_ok=True)
+    stem = options.output / f"attacks-{device.type}"
+    table.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.5g")
+    text = table.to_markdown(index=False, floatfmt=".5g")
+    stem.with_suffix(".md").write_text(f"{text}\n\n{notes}")
+    with house_style():
+        plot(table, stem.with_suffix(".svg"))
+
+
+if __name__ == "__main__":
+    main()

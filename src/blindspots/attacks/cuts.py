@@ -1,0 +1,63 @@
+"""Cutting planes: smallest perturbations where the decision boundary has kinks."""
+
+import torch
+
+from blindspots.attacks.objective import has_margin
+from blindspots.attacks.projection import dot, moved, projection_multipliers
+
+CUTS = 10  # linearisations that are kept
+FIRST_SLACK, LAST_SLACK = 0.1, 1e-3  # aimed beyond each cut, relative to ||gradient|| ||r||
+
+
+def cutting_planes(objective, origin, start, distance, steps):
+    """Shorten perturbations by projecting onto the linearisations met on the way.
+
+    One linearisation says little where the margin is piecewise linear (networks of ReLUs, max
+    pooling). The last few together bound the region of success from several sides: the origin is
+    projected onto all of them at once, a bundle method (Kelley 1960, "The cutting-plane method for
+    solving convex programs", with the distance as a strictly convex objective). It aims beyond the
+    cuts by a slack that shrinks, so that successes are met on the way.
+
+    Parameters
+    ----------
+    objective : blindspots.attacks.objective.Objective
+    origin, start : torch.Tensor, shape (B, n)
+    distance : torch.Tensor, shape (B,)
+        Length of start - origin where the start is a success, infinite elsewhere.
+    steps : int
+        Gradients computed.
+
+    Returns
+    -------
+    best : torch.Tensor, shape (B, n)
+    distance : torch.Tensor, shape (B,)
+    """
+    rows, size = origin.shape
+    gradients = origin.new_zeros(rows, CUTS, size)
+    bounds = origin.new_zeros(rows, CUTS)
+    multipliers = origin.new_zeros(rows, CUTS)
+    norms = origin.new_zeros(rows, CUTS)
+    memory = torch.empty_like(gradients).view(-1)
+    best, point = start.clone(), start
+    for step in range(steps):
+        margin, gradient, _ = objective.margins_and_gradients(point, 1)
+        perturbation = point - origin
+        length = perturbation.norm(dim=1)
+        able = has_margin(margin, gradient, length)[:, 0]
+        shorter = able & (length < distance * (1 - 0.1 * LAST_SLACK))
+        best.lerp_(point, shorter.to(best.dtype)[:, None])
+        distance = torch.where(shorter, length, distance)
+        slot = step % CUTS
+        gradients[:, slot] = gradient[:, 0]
+        norms[:, slot] = gradient[:, 0].norm(dim=1)
+        bounds[:, slot] = (dot(perturbation, gradient) - margin)[:, 0]
+        multipliers[:, slot] = 0
+        share = step / max(steps - 1, 1)
+        slack = FIRST_SLACK * (LAST_SLACK / FIRST_SLACK) ** share
+        scale = torch.where(distance.isfinite(), distance, length)[:, None]
+        aims = bounds + slack * norms * scale
+        multipliers = projection_multipliers(
+            origin, gradients, aims, multipliers if step else None, memory
+        )
+        point = moved(origin, gradients, multipliers)
+    return best, distance

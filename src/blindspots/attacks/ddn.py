@@ -1,0 +1,162 @@
+"""Decoupled direction and norm (Rony et al. 2019, arXiv 1811.09600), batched.
+
+Gradient steps on the direction of the perturbation, whose norm is multiplied by 1 - gamma after a
+success and by 1 + gamma after a failure. Nothing is rounded to grey levels.
+"""
+
+import math
+
+import torch
+
+from blindspots.attacks.chunks import attack_in_chunks, check_options
+from blindspots.attacks.objective import SUCCESS_MARGIN
+from blindspots.attacks.polish import certified, polish
+
+FLAT = 1e-12  # gradients shorter than this have no direction
+LAST_STEP = 0.01  # length of the last gradient step; the first is 1, along a cosine between them
+
+
+def ddn(
+    model,
+    images,
+    labels,
+    *,
+    targets=None,
+    steps=100,
+    gamma=0.05,
+    init_norm=1.0,
+    polish_steps=0,
+    cut_steps=0,
+    competitors=9,
+    chunk=1000,
+):
+    """Find a small perturbation that changes the answer of a model, for each image.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Maps images in [0, 1] to logits.
+    images : torch.Tensor of float32, shape (B, ...)
+        In [0, 1].
+    labels : torch.Tensor of int64, shape (B,)
+    targets : torch.Tensor of int64 of shape (B,), "nearest" or None
+        The wrong label to reach; ``"nearest"``: every wrong label is tried and the closest kept;
+        None: untargeted.
+    steps : int
+        Gradient steps.
+    gamma : float
+        Relative change of the norm after each step, in (0, 1).
+    init_norm : float
+        First Euclidean norm, in units of the pixel range.
+    polish_steps : int
+        Exact projections onto the linearised margins at the end. Without any, the result is only
+        pulled back along its own direction.
+    cut_steps : int
+        Cutting planes where these projections do not settle, because the boundary has kinks.
+    competitors : int
+        Competing classes that these take into account.
+    chunk : int
+        Images computed together; bounds the memory.
+
+    Returns
+    -------
+    AdversarialResult
+
+    Raises
+    ------
+    ValueError
+        If images, labels, targets or an option are out of range.
+    """
+    check_options(steps=steps, competitors=competitors)
+    check_options(least=0, polish_steps=polish_steps, cut_steps=cut_steps)
+    if not 0 < gamma < 1:
+        raise ValueError(f"gamma must lie between 0 and 1, not {gamma}")
+    if not 0 < init_norm < math.inf:
+        raise ValueError(f"init_norm must be positive and finite, not {init_norm}")
+
+    def solve(objective, origin):
+        best, distance = search(objective, origin, steps, gamma, init_norm)
+        found = torch.isfinite(distance)
+        if polish_steps == 0 and cut_steps == 0:
+            best, distance = _pulled_back(objective, origin, best, distance)
+            best, distance, residual = certified(objective, origin, best, found, competitors)
+            return best, distance, residual, torch.full_like(objective.labels, steps + 2)
+        best, distance, residual, used = polish(
+            objective,
+            origin,
+            best,
+            found,
+            steps=polish_steps,
+            cut_steps=cut_steps,
+            competitors=competitors,
+        )
+        return best, distance, residual, steps + used
+
+    return attack_in_chunks(solve, model, images, labels, targets, chunk)
+
+
+def search(objective, origin, steps, gamma, init_norm):
+    """Return the shortest success of each row, and its length, infinite where there is none.
+
+    Parameters
+    ----------
+    objective : blindspots.attacks.objective.Objective
+    origin : torch.Tensor, shape (B, n)
+    steps, gamma, init_norm
+        As for `ddn`.
+
+    Returns
+    -------
+    best : torch.Tensor, shape (B, n)
+    distance : torch.Tensor, shape (B,)
+    """
+    point, perturbation = origin.clone(), torch.zeros_like(origin)
+    length = origin.new_zeros(len(origin))
+    norm = origin.new_full((len(origin),), init_norm)
+    farthest = torch.maximum(origin, 1 - origin).norm(dim=1)
+    best, distance = origin.clone(), torch.full_like(norm, torch.inf)
+    grey = 0.5 - origin  # where there is no gradient, the way out
+    for step in range(steps):
+        gradient, margin = objective.gradient_and_margin(point)
+        steepness = gradient.norm(dim=1)
+        # Near the boundary the margin is up to four times as steep as the loss.
+        success = margin > (4 * SUCCESS_MARGIN) * (steepness * length)
+        shorter = success & (length < distance)
+        rows = shorter.nonzero()[:, 0]
+        best.index_copy_(0, rows, point.index_select(0, rows))
+        distance = torch.where(shorter, length, distance)
+        size = LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / steps)) / 2
+        perturbation.addcmul_(gradient, (-size / steepness.clamp_min(FLAT))[:, None])
+        if bool((flat := steepness < FLAT).any()):
+            perturbation.addcmul_(grey, (size * flat)[:, None])
+        norm = torch.minimum(torch.where(success, 1 - gamma, 1 + gamma).mul_(norm), farthest)
+        scale = norm / perturbation.norm(dim=1).clamp_min_(FLAT)
+        torch.addcmul(origin, perturbation, scale[:, None], out=point).clamp_(0, 1)
+        torch.sub(point, origin, out=perturbation)
+        length = perturbation.norm(dim=1)
+    return best, distance
+
+
+def _pulled_back(objective, origin, best, distance):
+    """Shorten successes along their own direction to where the margin is almost used up.
+
+    The norm of DDN moves by factors of 1 - gamma, so that its successes lie a little inside.
+    """
+    margin, gradient, _ = objective.margins_and_gradients(best, 1)
+    margin, gradient = margin[:, 0], gradient[:, 0]
+    perturbation = best - origin
+    slope = (gradient * perturbation).sum(1)
+    needed = 4 * SUCCESS_MARGIN * gradient.norm(dim=1) * distance
+    found = distance.isfinite()
+    # Where along the perturbation the margin would be what is needed: tangent, then secant.
+    share = 1 - (margin - needed) / slope.clamp_min(1e-30)
+    for _ in range(2):
+        share = torch.where(found & (share > 0) & (share < 1), share, 1.0)
+        point = torch.addcmul(origin, perturbation, share[:, None]).clamp_(0, 1)
+        reached = objective.margins(point)[:, 0]
+        shorter = (reached >= needed) & (share < 1)
+        best = torch.where(shorter[:, None], point, best)
+        distance = torch.where(shorter, (point - origin).norm(dim=1), distance)
+        steps = (margin - needed) / (margin - reached).clamp_min(1e-30)
+        share = 1 - (1 - share) * (0.98 * steps)
+    return best, distance

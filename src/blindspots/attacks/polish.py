@@ -1,0 +1,238 @@
+"""The walk along the decision boundary to a smallest perturbation, and its certificate."""
+
+import torch
+
+from blindspots.attacks.cuts import cutting_planes
+from blindspots.attacks.objective import SUCCESS_MARGIN, has_margin
+from blindspots.attacks.projection import (
+    dot,
+    moved,
+    nonnegative_solution,
+    projection_multipliers,
+    where_inside,
+)
+from blindspots.optim.anderson import AndersonMixing
+
+# Margins up to this share of (gradient norm x perturbation length) count as binding.
+BINDING = 1e-3
+FOLLOWED = 6  # competing classes after the first step: more hardly ever bind together
+WINDOW = 3  # of the Anderson acceleration
+ARRIVED = 1e-4  # movement by a projection, relative to the perturbation, at which a row is done
+LOST, LOST_AFTER = 0.1, 4  # a row that still moves so much after so many steps won't arrive
+WANDERING = 5e-2  # movement of the last step from which cutting planes are worth their cost
+LEAVING_SHARE = 0.25  # of the rows must be done before the others are copied together
+# Distances closer than this tell nothing: each has a margin of its own, of about this size.
+SAME_LENGTH = 3 * SUCCESS_MARGIN
+
+
+def polish(objective, origin, start, start_success, *, steps, cut_steps, competitors):
+    """Walk along the decision boundary to a point where the first-order conditions hold.
+
+    At each point the margins are linearised and the origin is projected, exactly, onto the
+    images in the box that satisfy them. A fixed point satisfies the KKT conditions of the smallest
+    perturbation; Anderson acceleration makes up for the curvature of the boundary. Rows that stay
+    far from a fixed point go on with cutting planes. Of the successes seen, the shortest is kept,
+    and of those of the same length the one that its own projection moves least.
+
+    Parameters
+    ----------
+    objective : Objective
+    origin, start : torch.Tensor, shape (B, n)
+        The images, and where to start from; in [0, 1].
+    start_success : torch.Tensor of bool, shape (B,)
+        Whether the start may be returned, if it has its margin.
+    steps : int
+        Most projections.
+    cut_steps : int
+        Cutting planes where these do not settle, because the boundary has kinks.
+    competitors : int
+        Number of competing classes that are looked at. An untargeted attack goes on with the one
+        that is nearest by the first linearisation.
+
+    Returns
+    -------
+    best : torch.Tensor, shape (B, n)
+        The origin where no point had its margin.
+    distance : torch.Tensor, shape (B,)
+        Euclidean length of the perturbation; infinite where no point had its margin.
+    residual : torch.Tensor, shape (B,)
+        KKT residual of ``best``; NaN where no point had its margin.
+    evaluations : torch.Tensor of int64, shape (B,)
+        Gradients computed.
+    """
+    count = objective.logits(start[:1]).shape[1]
+    most = min(max(competitors, FOLLOWED), count - 1)
+    memory = origin.new_empty(2, most * origin.numel())  # fresh memory costs more than it holds
+    best = origin.clone()
+    distance = origin.new_full((len(origin),), torch.inf)
+    evaluations = torch.zeros_like(distance, dtype=torch.int64)
+    movement = torch.zeros_like(distance)
+    rows = torch.arange(len(origin), device=origin.device)
+    walk = _Walk(objective, origin, start, start_success, origin.new_zeros(len(origin), count))
+    for step in range(steps + 1):
+        walk.look(competitors if step == 0 else FOLLOWED, memory)
+        evaluations[rows] += walk.evaluated
+        movement[rows] = walk.moves / walk.length.clamp_min(1e-30)
+        done = walk.arrived | ((movement[rows] > LOST) & (step == LOST_AFTER))
+        going = (~done).nonzero()[:, 0]
+        if step == steps or len(going) <= (1 - LEAVING_SHARE) * len(rows):
+            best[rows], distance[rows] = walk.best, walk.distance
+            if step == steps or len(going) == 0:
+                break
+            rows = rows[going]
+            walk.select(going)
+        walk.move()
+    left = ((movement > WANDERING) & (cut_steps > 0)).nonzero()[:, 0]
+    if len(left):
+        at = torch.where(distance[left, None].isfinite(), best[left], start[left])
+        best[left], distance[left] = cutting_planes(
+            objective.select(left), origin[left], at, distance[left], cut_steps
+        )
+        evaluations[left] += cut_steps
+    _, _, residual = certified(objective, origin, best, distance.isfinite(), competitors)
+    evaluations += 1 if objective.targets is None else most
+    return best, distance, residual, evaluations
+
+
+def certified(objective, origin, point, usable, competitors=9):
+    """Measure what an attack has found.
+
+    Parameters
+    ----------
+    objective : Objective
+    origin, point : torch.Tensor, shape (B, n)
+    usable : torch.Tensor of bool, shape (B,)
+        Whether the point may be a success at all.
+    competitors : int
+        Number of competing classes that are looked at.
+
+    Returns
+    -------
+    best : torch.Tensor, shape (B, n)
+        The point, and the origin where the point does not succeed by its margin.
+    distance : torch.Tensor, shape (B,)
+        Euclidean length of the perturbation; infinite where it does not succeed.
+    residual : torch.Tensor, shape (B,)
+        KKT residual; NaN where it does not succeed.
+    """
+    length = (point - origin).norm(dim=1)
+    margins, gradients, _ = objective.margins_and_gradients(point, 1)
+    able = has_margin(margins, gradients, length)[:, 0] & usable
+    residual = kkt_residual(margins, gradients, origin, point)
+    if objective.targets is not None:
+        # The other classes are looked at where they might bind, too.
+        far = 4 * BINDING * gradients[:, 0].norm(dim=1) * length
+        rows = (objective.margins(point, 2)[:, -1] <= far).nonzero()[:, 0]
+        if len(rows):
+            some = objective.select(rows)
+            margins, gradients, _ = some.margins_and_gradients(point[rows], competitors)
+            able[rows] &= has_margin(margins, gradients, length[rows]).all(1)
+            residual[rows] = kkt_residual(margins, gradients, origin[rows], point[rows])
+    best = torch.where(able[:, None], point, origin)
+    distance = torch.where(able, length, torch.inf)
+    return best, distance, torch.where(able, residual, torch.nan)
+
+
+class _Walk:
+    """The state of some rows that walk along the decision boundary."""
+
+    def __init__(self, objective, origin, start, start_success, multipliers):
+        self.objective, self.origin, self.point = objective, origin, start
+        self.allowed = start_success  # may the present point be kept?
+        self.best, self.distance = origin.clone(), torch.full_like(origin[:, 0], torch.inf)
+        self.movement = self.distance.clone()  # of the best point by its projection
+        self.multipliers, self.started = multipliers, False
+        self.mixing = AndersonMixing(*origin.shape, WINDOW, origin)
+
+    def select(self, keep):
+        """Go on with the rows of an index tensor only."""
+        self.objective = self.objective.select(keep)
+        self.mixing.select(keep)
+        for name in ("origin", "point", "image", "allowed", "best", "distance", "movement"):
+            setattr(self, name, getattr(self, name)[keep])
+        self.multipliers = self.multipliers[keep]
+
+    def look(self, competitors, memory):
+        """Evaluate the present points and project, keeping the best ones."""
+        margins, gradients, classes = self.objective.margins_and_gradients(
+            self.point, competitors, self.multipliers if self.started else None, memory[0]
+        )
+        self.evaluated = margins.shape[1]
+        untargeted = self.objective.targets is None
+        perturbation = self.point - self.origin
+        length = perturbation.norm(dim=1)
+        able = has_margin(margins, gradients, length)
+        able = (able.any(1) if untargeted else able.all(1)) & self.allowed
+        # Twice the margin of a success, so that rounding does not eat it up.
+        slack = 2 * SUCCESS_MARGIN * gradients.norm(dim=2) * length[:, None]
+        bounds = slack - margins + dot(perturbation, gradients)
+        known = None
+        if self.started:
+            known = self.multipliers.gather(1, classes)
+        elif untargeted:
+            gradients, classes, bounds = _nearest(self.origin, gradients, classes, bounds)
+        found = projection_multipliers(self.origin, gradients, bounds, known, memory[1])
+        self.multipliers = torch.zeros_like(self.multipliers).scatter_(1, classes, found)
+        self.image = moved(self.origin, gradients, found)
+        self.length, self.moves = length, (self.image - self.point).norm(dim=1)
+        better = able & (
+            (length < self.distance * (1 - SAME_LENGTH))
+            | ((length < self.distance * (1 + SAME_LENGTH)) & (self.moves < self.movement))
+        )
+        self.best.lerp_(self.point, better.to(length.dtype)[:, None])
+        self.distance = torch.where(better, length, self.distance)
+        self.movement = torch.where(better, self.moves, self.movement)
+        self.arrived = better & (self.moves <= ARRIVED * length)
+        self.allowed = torch.ones_like(self.allowed)
+        self.started = True
+
+    def move(self):
+        """Go on to the next points."""
+        self.point = self.mixing.extrapolate(self.point, self.image).clamp_(0, 1)
+
+
+def kkt_residual(margins, gradients, origin, point):
+    """Return how far points are from satisfying the first-order conditions.
+
+    The minimum over multipliers l >= 0 of ||x' - clip(x + sum_j l_j grad m_j(x'))|| / ||x' - x||,
+    over the margins j that bind.
+
+    Parameters
+    ----------
+    margins : torch.Tensor, shape (B, K)
+    gradients : torch.Tensor, shape (B, K, n)
+    origin, point : torch.Tensor, shape (B, n)
+
+    Returns
+    -------
+    torch.Tensor, shape (B,)
+    """
+    perturbation = point - origin
+    length = perturbation.norm(dim=1)
+    binding = margins <= BINDING * gradients.norm(dim=2) * length[:, None]
+    active = gradients.mul_(binding[:, :, None])
+    # Gauss-Newton: the pixels inside the box settle the multipliers, these say which are inside.
+    target, multipliers = point, torch.zeros_like(margins)
+    smallest = torch.full_like(length, torch.inf)
+    reduced = torch.empty_like(gradients)
+    for _ in range(3):
+        where_inside(active, target, out=reduced)
+        gram = torch.bmm(reduced, reduced.transpose(1, 2))
+        multipliers = nonnegative_solution(gram, dot(perturbation, reduced), multipliers)
+        target = origin + torch.bmm(multipliers[:, None], active)[:, 0]
+        smallest = torch.minimum(smallest, (point - target.clamp(0, 1)).norm(dim=1))
+    return smallest / length.clamp_min(1e-30)
+
+
+def _nearest(origin, gradients, classes, bounds):
+    """Keep, of several margins, the one whose linearisation is nearest to each origin."""
+    rows, count = bounds.shape
+    alone = origin[:, None].expand_as(gradients).flatten(0, 1)  # (B K, n)
+    single = gradients.flatten(0, 1)[:, None]  # (B K, 1, n)
+    found = projection_multipliers(alone, single, bounds.view(-1, 1), None)
+    image = moved(alone, single, found)
+    short = (dot(image - alone, single) < bounds.view(-1, 1) * (1 - 1e-4)).view(rows, count)
+    lengths = (image - alone).norm(dim=1).view(rows, count)
+    choice = torch.where(short, torch.inf, lengths).argmin(1, keepdim=True)
+    chosen = gradients.gather(1, choice[:, :, None].expand(-1, 1, gradients.shape[2]))
+    return chosen, classes.gather(1, choice), bounds.gather(1, choice)
