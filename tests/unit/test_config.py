@@ -7,7 +7,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from blindspots.attacks.lbfgs import lbfgs
+from blindspots.attacks.engines import ENGINES
 from blindspots.attacks.methods import METHODS
 from blindspots.attacks.targets import RULES
 from blindspots.data.catalogue import BASES, CATALOGUE
@@ -151,6 +151,41 @@ MISTAKES = {
         "attacks.test-random.options",
         {"evaluation": 3},
         "attacks.test-random.options.evaluation is not a known key (did you mean evaluations?)",
+    ),
+    "option of another method": (
+        "attacks.test-random.options",
+        {"steps": 3},
+        "attacks.test-random.options.steps is not a known key (did you mean",
+    ),
+    "option out of range": (
+        "attacks.test-random",
+        {"method": "ddn", "targets": "random", "images": "test", "options": {"gamma": 1.5}},
+        "attacks.test-random.options.gamma must be below 1, not 1.5",
+    ),
+    "no members": (
+        "attacks.test-random",
+        {"method": "best_of", "targets": "random", "images": "test", "options": {"members": []}},
+        "attacks.test-random.options.members is empty",
+    ),
+    "method of a member": (
+        "attacks.test-random",
+        {
+            "method": "best_of",
+            "targets": "random",
+            "images": "test",
+            "options": {"members": [{"method": "best_of"}]},
+        },
+        "attacks.test-random.options.members[0].method is 'best_of'; known: lbfgs, ddn",
+    ),
+    "option of a member": (
+        "attacks.test-random",
+        {
+            "method": "best_of",
+            "targets": "random",
+            "images": "test",
+            "options": {"members": [{"method": "ddn", "options": {"step": 3}}]},
+        },
+        "attacks.test-random.options.members[0].options.step is not a known key (did you mean",
     ),
     "missing key": ("models.M1.split", GONE, "models.M1.split is missing"),
     "missing section": ("attacks", GONE, "attacks is missing"),
@@ -423,19 +458,24 @@ def entry(schema, section):
     return schema["properties"][section]["additionalProperties"]["properties"]
 
 
-def test_options_of_attacks_are_those_of_the_method(schema):
+@pytest.mark.parametrize("name", METHODS)
+def test_options_of_attacks_are_those_of_the_method(schema, name):
     keywords = {
-        name
-        for name, parameter in inspect.signature(lbfgs).parameters.items()
+        key
+        for key, parameter in inspect.signature(METHODS[name]).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
-    assert set(entry(schema, "attacks")["options"]["properties"]) == keywords - {"targets", "chunk"}
+    options = schema["$defs"]["options"][name]["properties"]
+    assert set(options) == keywords - {"targets", "chunk"}
 
 
 def test_enumerations_are_the_registries(schema):
     model, attack = entry(schema, "models"), entry(schema, "attacks")
     assert set(schema["properties"]["dataset"]["enum"]) == set(CATALOGUE)
-    assert set(attack["method"]["enum"]) == set(METHODS)
+    assert set(schema["$defs"]["method"]["anyOf"][0]["enum"]) == set(METHODS)
+    assert set(schema["$defs"]["options"]) == set(METHODS)
+    member = schema["$defs"]["options"]["best_of"]["properties"]["members"]["items"]
+    assert set(member["properties"]["method"]["anyOf"][0]["enum"]) == set(ENGINES)
     assert set(attack["targets"]["enum"]) == set(RULES)
     assert set(model["activation"]["enum"]) == set(ACTIVATIONS)
     assert set(model["architecture"]["anyOf"][0]["enum"]) == set(BUILDERS)

@@ -10,7 +10,8 @@ from blindspots.study import fingerprint as module
 from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
 
 STEPS = ("prepare_data", "train_model", "generate_adversarial_set", "evaluate_transfer")
-STEPS += ("evaluate_noise", "collect_transfer", "tabulate")
+STEPS += ("check_engines", "evaluate_noise", "collect_transfer", "tabulate")
+ENGINES = {"generate_adversarial_set", "check_engines"}
 EVALUATION = {"evaluate_transfer", "evaluate_noise"}
 
 
@@ -92,9 +93,9 @@ def test_rewording_a_docstring_reruns_nothing(package):
 @pytest.mark.parametrize(
     ("file", "rerun"),
     [
-        ("optim/lbfgs_memory.py", {"generate_adversarial_set"}),
-        ("attacks/lbfgs.py", {"generate_adversarial_set"}),
-        ("attacks/projection.py", {"generate_adversarial_set"}),
+        ("optim/lbfgs_memory.py", ENGINES),
+        ("attacks/lbfgs.py", ENGINES),
+        ("attacks/projection.py", ENGINES),
         ("attacks/targets.py", {"generate_adversarial_set"}),
         ("models/training.py", {"train_model"}),
         ("data/datasets.py", {"prepare_data"}),
@@ -122,9 +123,9 @@ def test_edit_reruns_exactly_the_steps_that_import_the_file(package, file, rerun
 def test_small_edit_counts(package):
     """One digit of one constant."""
     rerun = package.rerun_by(
-        "attacks/lbfgs.py", lambda text: text.replace("ARMIJO = 1e-4", "ARMIJO = 2e-4")
+        "attacks/lbfgs.py", lambda text: text.replace("TOLERANCE = 1e-2", "TOLERANCE = 2e-2")
     )
-    assert rerun == {"generate_adversarial_set"}
+    assert rerun == ENGINES
 
 
 def test_new_import_is_followed(package):

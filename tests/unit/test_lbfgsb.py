@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize as scipy_minimize
+from threadpoolctl import threadpool_limits
 
 from blindspots.optim.lbfgsb import BoxedDescent, minimize
 
@@ -62,7 +63,7 @@ def hessians(generator, rows, size, condition):
     return torch.tensor(basis * values @ basis.transpose(0, 2, 1))
 
 
-def quadratic(size, condition, bounded=True, rows=4):
+def quadratic(size, condition, bounded=True, rows=3):
     """Random quadratics whose solution, active bounds and multipliers are chosen beforehand."""
     generator = np.random.default_rng(size)
     hessian = hessians(generator, rows, size, condition)
@@ -99,7 +100,7 @@ def one_box(size, condition):
 def number_and_column(size, condition):
     """A float below, one number for each row above."""
     problem = quadratic(size, condition, bounded=False)
-    problem.lower, problem.upper = 0.3, torch.tensor([[0.4], [0.5], [0.8], [INF]]).double()
+    problem.lower, problem.upper = 0.3, torch.tensor([[0.4], [0.8], [INF]]).double()
     problem.solution = None
     return problem
 
@@ -141,14 +142,15 @@ def solve_by_scipy(problem, row):
         torch.as_tensor(bound, dtype=torch.float64).expand_as(problem.x0)[row].numpy()
         for bound in (problem.lower, problem.upper)
     )
-    return scipy_minimize(
-        fun,
-        np.clip(problem.x0[row].numpy(), lower, upper),
-        jac=True,
-        bounds=np.stack([lower, upper], axis=1),
-        method="L-BFGS-B",
-        options=TIGHT,
-    ).x
+    with threadpool_limits(1):  # threads of BLAS wait for each other, longer than they work
+        return scipy_minimize(
+            fun,
+            np.clip(problem.x0[row].numpy(), lower, upper),
+            jac=True,
+            bounds=np.stack([lower, upper], axis=1),
+            method="L-BFGS-B",
+            options=TIGHT,
+        ).x
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -210,7 +212,7 @@ def test_hopeless_row_leaves_the_others_alone(poison):
         return value, torch.where(bad[:, None], poison, gradient)
 
     result = minimize(fun, problem.x0, problem.lower, problem.upper, **TIGHT, maxfun=200)
-    keep = [0, 2, 3]
+    keep = [0, 2]
     torch.testing.assert_close(result.x[keep], problem.solution[keep])
     assert result.success[keep].all()
 
@@ -218,7 +220,7 @@ def test_hopeless_row_leaves_the_others_alone(poison):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_box_holds_exactly_at_every_point(dtype):
     """At the solution and wherever the function is evaluated, from a start outside."""
-    problem = quadratic(10, 1e3)
+    problem = quadratic(10, 10.0)
     lower, upper = problem.lower.to(dtype), problem.upper.to(dtype)
     hessian, linear = problem.fun.hessian.to(dtype), problem.fun.linear.to(dtype)
     fun = Recorder(Quadratics(hessian, linear))
@@ -264,7 +266,6 @@ def test_evaluations_are_counted_and_limited(maxfun):
             assert result.message[row] == MESSAGES["evaluations"]
 
 
-@pytest.mark.xfail(reason="the limit is looked at after the second evaluation", strict=True)
 def test_one_evaluation_is_one():
     problem = starts_of_different_length()
     fun = Recorder(problem.fun)
@@ -304,10 +305,7 @@ def test_message_tells_how_it_converged():
     assert result.success.all()
 
 
-SHORT = pytest.mark.xfail(reason="a step below the rounding of x counts as accepted", strict=True)
-
-
-@pytest.mark.parametrize("place", [0.01, pytest.param(3.0, marks=SHORT)])
+@pytest.mark.parametrize("place", [0.01, 3.0])
 def test_line_search_without_decrease_is_a_failure(place):
     """A cliff: the function is higher everywhere but at the start."""
 
@@ -371,7 +369,6 @@ def test_holes_in_the_function_are_stepped_back_from(poison, slope):
     torch.testing.assert_close(result.x, torch.ones_like(start), rtol=0, atol=1e-6)
 
 
-@pytest.mark.xfail(reason="a step of NaN makes the row NaN, up to maxfun", strict=True)
 @pytest.mark.parametrize("poison", [torch.nan, INF])
 def test_start_in_a_hole_stays_there(poison):
     """A function that has no value anywhere: the row ends soon, where it was, as a failure."""
@@ -383,7 +380,6 @@ def test_start_in_a_hole_stays_there(poison):
     assert all(points.isfinite().all() for points in fun.points)
 
 
-@pytest.mark.xfail(reason="a gradient of NaN counts as zero, hence as converged", strict=True)
 @pytest.mark.parametrize("value", [1.0, torch.nan])
 def test_gradient_of_nan_is_no_success(value):
     start = torch.full((1, 3), 0.7).double()
@@ -397,7 +393,6 @@ def test_gradient_of_nan_is_no_success(value):
     assert not result.success[0]
 
 
-@pytest.mark.xfail(reason="the squares of the curvature memory overflow to NaN", strict=True)
 def test_steep_trial_does_not_destroy_a_row():
     """A rejected trial whose gradient is finite, and its square is not."""
 
@@ -484,7 +479,7 @@ def test_bad_input_is_refused(change, match):
 
 def test_weight_of_the_anchor_may_change():
     """The descent ends at the minimiser of the last weight: f + q ||x - anchor||^2 in the box."""
-    problem = quadratic(10, 100.0)
+    problem = quadratic(10, 100.0, rows=4)
     rows = torch.arange(4)
     anchor = torch.tensor(np.random.default_rng(0).uniform(0, 1, (4, 10)))
     weight = torch.tensor([0.1, 1.0, 10.0, 100.0]).double()
@@ -510,3 +505,23 @@ def test_weight_of_the_anchor_may_change():
     total = wanted.fun + weight * anchor.square().sum(1)
     torch.testing.assert_close(descent.objective, total)
     assert ((wanted.x == 0.2) | (wanted.x == 0.8)).any()
+
+
+def test_direction_and_step_are_kept_after_a_rejection():
+    """Until a new direction is asked for: with the full step then, though nothing was accepted."""
+
+    def fun(x):  # steep below 0.1, so that the first step, of length one, goes too far
+        return x[:, 0] ** 2 + 100 * (0.1 - x[:, 0]).clamp_min(0), 2 * x - 100 * (x < 0.1)
+
+    start = torch.ones(2, 1).double()
+    weight = torch.zeros(2).double()
+    descent = BoxedDescent(fun, start, -5.0, 5.0, pairs=2, anchor=start, weight=weight)
+    descent.aim(torch.ones(2, dtype=torch.bool))
+    accepted, stuck = descent.trial()
+    assert not accepted.any() and not stuck.any()
+    assert torch.equal(descent.point, start) and (descent.tried != start).all()
+    assert (descent.step < 1).all()
+    step, direction = descent.step.clone(), descent.direction.clone()
+    descent.aim(torch.tensor([True, False]))
+    assert descent.step[0] == 1 and descent.step[1] == step[1]
+    assert descent.direction[0] != direction[0] and descent.direction[1] == direction[1]

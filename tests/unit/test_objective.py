@@ -89,6 +89,19 @@ def test_margins_have_their_gradients(network, points, targets, competitors):
         torch.testing.assert_close(gradients[:, k], numeric, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("targets", [TARGETS, None], ids=["targeted", "untargeted"])
+def test_parts_are_those_of_the_whole(network, points, targets):
+    """Margins without gradients, and the gradient of the loss without the loss."""
+    objective = Objective(network, (1, 2, 4), LABELS, targets)
+    _, wanted, margin = objective.loss_and_margin(points)
+    gradient, same = objective.gradient_and_margin(points)
+    assert torch.equal(gradient, wanted) and torch.equal(same, margin)
+    every = objective.margins_and_gradients(points, 9)[0]
+    for count in (1, 3, 9):
+        kept = min(count, 4) if targets is not None else 1
+        torch.testing.assert_close(objective.margins(points, count), every[:, :kept])
+
+
 class Logits(torch.nn.Module):
     """A network whose logits are its inputs."""
 

@@ -171,3 +171,17 @@ def test_select_keeps_rows(generator, histories):
     rows = zip(kept, *arguments, strict=True)
     wanted = np.stack([dense_direction(*row) for row in rows])
     np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-12)
+    fallback = torch.full((2,), torch.nan).double()
+    found = memory.scale(torch.ones(2).double(), fallback).numpy()
+    newest = [usable_pairs(history, 1.0, np.ones(SIZE))[-1] for history in kept]
+    np.testing.assert_allclose(found, [(s @ y) / (y @ y) for s, y in newest])
+
+
+def test_select_keeps_what_scale_needs(histories):
+    """Also before the next pair comes."""
+    memory = filled_memory(histories)
+    weight, fallback = torch.ones(ROWS).double(), torch.full((ROWS,), torch.nan).double()
+    keep = torch.tensor([2, 0])
+    wanted = memory.scale(weight, fallback)[keep]
+    memory.select(keep)
+    assert torch.equal(memory.scale(weight[keep], fallback[keep]), wanted)

@@ -12,6 +12,7 @@ TRAIN = {f"train_model {m} 0" for m in MODELS}
 ATTACK = {f"generate_adversarial_set {m} 0 few-random" for m in MODELS}
 ROWS = {f"evaluate_transfer {m} 0 few-random" for m in MODELS}
 NOISE = {"evaluate_noise 0 few", "evaluate_noise 0 test"}
+CHECK = {"check_engines"}
 COLLECT = {"collect_transfer"}
 TABLES = {"tabulate summary", "tabulate transfer"}
 FROM_TABLE = {"plot_transfer pairs", "plot_error_curves pairs"}
@@ -19,7 +20,7 @@ FROM_SETS = {"plot_distortions pairs"}
 GRIDS = {"plot_adversarial_examples distorted", "plot_noise_examples noisy"}
 SUMMARY = COLLECT | TABLES | FROM_TABLE
 FIGURES = FROM_TABLE | FROM_SETS | GRIDS
-EVERYTHING = DATA | TRAIN | ATTACK | ROWS | NOISE | COLLECT | TABLES | FIGURES
+EVERYTHING = DATA | TRAIN | ATTACK | CHECK | ROWS | NOISE | COLLECT | TABLES | FIGURES
 
 
 def of(jobs, *names):
@@ -43,7 +44,7 @@ CONFIG_EDITS = {
     ),
     "training of all models": (
         lambda c: c["training"].update(tolerance=1.0e-3),
-        EVERYTHING - DATA - {"plot_noise_examples noisy"},
+        EVERYTHING - DATA - CHECK - {"plot_noise_examples noisy"},
     ),
     "label of a model": (
         lambda c: c["models"]["B"].update(label="Bee"),
@@ -89,8 +90,12 @@ CONFIG_EDITS = {
         ROWS | SUMMARY,
     ),
     "an option of the attack": (
-        lambda c: c["attacks"]["few-random"].update(options={"pairs": 3}),
-        ATTACK | ROWS | SUMMARY | FROM_SETS | {"plot_adversarial_examples distorted"},
+        lambda c: c["attacks"]["few-random"].update(options={"pairs": 5}),
+        ATTACK | CHECK | ROWS | SUMMARY | FROM_SETS | {"plot_adversarial_examples distorted"},
+    ),
+    "the method of the attack": (
+        lambda c: c["attacks"]["few-random"].update(method="ddn"),
+        ATTACK | CHECK | ROWS | SUMMARY | FROM_SETS | {"plot_adversarial_examples distorted"},
     ),
     "the number of images attacked": (
         lambda c: c["splits"]["parts"]["few"].update(range=[0, 100]),
@@ -136,10 +141,11 @@ def test_order_of_keys_and_comments(finished):
 
 
 # Each edit of the code, and the jobs that it must cause.
-ATTACK_CODE = ATTACK | ROWS | SUMMARY | FROM_SETS | {"plot_adversarial_examples distorted"}
+ATTACK_CODE = ATTACK | CHECK | ROWS | SUMMARY | FROM_SETS
+ATTACK_CODE |= {"plot_adversarial_examples distorted"}
 CODE_EDITS = {
-    "the attack": ("attacks/lbfgs.py", "ARMIJO = 1e-4", "ARMIJO = 2e-4", ATTACK_CODE),
-    "a comment in the attack": ("attacks/lbfgs.py", "ARMIJO", "# a comment\nARMIJO", set()),
+    "the attack": ("attacks/lbfgs.py", "TOLERANCE = 1e-2", "TOLERANCE = 2e-2", ATTACK_CODE),
+    "a comment in the attack": ("attacks/lbfgs.py", "TOLERANCE", "# a comment\nTOLERANCE", set()),
     "a docstring of the attack": (
         "attacks/lbfgs.py",
         "Find the smallest perturbation",
@@ -148,15 +154,21 @@ CODE_EDITS = {
     ),
     "the optimiser": (
         "optim/lbfgs_memory.py",
-        "self.count[rows] += 1",
-        "self.count[rows] += 1 + 0",
+        "self.count += 1",
+        "self.count += 1 + 0",
         ATTACK_CODE,
     ),
     "training": (
         "models/training.py",
         "EVALUATIONS_BETWEEN_TESTS = 20",
         "EVALUATIONS_BETWEEN_TESTS = 10",
-        EVERYTHING - DATA - {"plot_noise_examples noisy"},
+        EVERYTHING - DATA - CHECK - {"plot_noise_examples noisy"},
+    ),
+    "the check of the engines": (
+        "attacks/selfcheck.py",
+        "ALLOWED_EXCESS = 0.01",
+        "ALLOWED_EXCESS = 0.02",
+        CHECK,
     ),
     "evaluation": (
         "evaluation/transfer.py",
@@ -202,6 +214,29 @@ def test_users_module_is_part_of_the_code(finished):
     assert finished.planned() == rest | affected
     finished.edit("my_networks.py", "from torch", "# a comment\nfrom torch")
     assert finished.planned() == rest | affected
+
+
+def test_users_attack_is_part_of_the_code(finished):
+    """Its file is fingerprinted, it runs, and what it returns is measured like any other."""
+    module = finished.path / "my_attacks.py"
+    module.write_text(
+        "def towards_grey(model, images, labels, targets, share=1.0):\n"
+        "    return images + share * (0.5 - images)\n"
+    )
+
+    def use(config):
+        attack = {"method": "my_attacks:towards_grey", "targets": "untargeted", "images": "few"}
+        config["attacks"]["few-random"] = attack
+
+    finished.edit_config(use)
+    affected = ATTACK | CHECK | ROWS | SUMMARY | FROM_SETS
+    affected |= {"plot_adversarial_examples distorted"}
+    assert finished.planned() == affected
+    finished.make("results/tiny/transfer.csv", "results/tiny/engines.csv")
+    with open(finished.results / "engines.csv") as file:
+        assert {line["verdict"] for line in csv.DictReader(file)} == {"failed"}
+    finished.edit("my_attacks.py", "share=1.0", "share=0.5")
+    assert finished.planned() >= ATTACK | CHECK | ROWS | COLLECT
 
 
 def test_touch_reruns_nothing(finished):

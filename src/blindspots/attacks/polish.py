@@ -9,6 +9,7 @@ from blindspots.attacks.projection import (
     moved,
     nonnegative_solution,
     projection_multipliers,
+    unless_still,
     where_inside,
 )
 from blindspots.optim.anderson import AndersonMixing
@@ -221,6 +222,7 @@ def kkt_residual(margins, gradients, origin, point):
         multipliers = nonnegative_solution(gram, dot(perturbation, reduced), multipliers)
         target = origin + torch.bmm(multipliers[:, None], active)[:, 0]
         smallest = torch.minimum(smallest, (point - target.clamp(0, 1)).norm(dim=1))
+        target = unless_still(target, multipliers)
     return smallest / length.clamp_min(1e-30)
 
 

@@ -21,7 +21,7 @@ def projection_multipliers(origin, gradients, bounds, start, memory=None):
     reduced = empty_like(gradients, memory)
     for _ in range(rounds):
         target = origin + torch.bmm(multipliers[:, None], gradients)[:, 0]
-        where_inside(gradients, target, out=reduced)
+        where_inside(gradients, unless_still(target, multipliers), out=reduced)
         gram = torch.bmm(reduced, reduced.transpose(1, 2))
         missing = bounds - dot(target.clamp_(0, 1) - origin, gradients)
         right = missing + torch.bmm(gram, multipliers[:, :, None])[:, :, 0]
@@ -34,6 +34,15 @@ def empty_like(gradients, memory):
     if memory is None:
         return torch.empty_like(gradients)
     return memory[: gradients.numel()].view(gradients.shape)
+
+
+def unless_still(target, multipliers):
+    """Return targets (B, n), and mid-grey in the rows without any positive multiplier.
+
+    There nothing has moved yet: pixels at the bounds are as free as all others.
+    """
+    still = (multipliers <= 0).all(1, keepdim=True).to(target.dtype)
+    return torch.lerp(target, target.new_tensor(0.5), still)
 
 
 def where_inside(gradients, target, out):

@@ -88,8 +88,7 @@ class BoxedDescent:
         self.anchor, self.weight = anchor, weight
         self.memory = CurvatureMemory(*start.shape, pairs, start)
         self.point = start.clone()
-        self.value, gradient = fun(start)
-        self.gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+        self.value, self.gradient, _ = self._evaluate(start)
         self.square = (start - anchor).square().sum(1)  # ||x - anchor||^2
         self.step = torch.ones_like(self.value)
         self.direction = torch.zeros_like(start)
@@ -124,22 +123,20 @@ class BoxedDescent:
         trial = torch.addcmul(self.point, self.direction, self.step[:, None])
         trial.clamp_(self.lower, self.upper)
         moved = trial - self.point
-        value, gradient = self.fun(trial)
-        value = torch.where(value.isfinite(), value, torch.inf)
-        gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+        value, gradient, usable = self._evaluate(trial)
         # A rejected trial has told something about the curvature, too.
-        self.memory.update(moved, gradient - self.gradient)
+        self.memory.update(moved, (gradient - self.gradient).mul_(usable[:, None]))
 
         square = (trial - self.anchor).square_().sum(1)
         slope = (self.total * moved).sum(1)
         before, after = self.objective, value + self.weight * square
         rounding = 10 * torch.finfo(value.dtype).eps * before.abs()
-        accepted = after <= before + ARMIJO * slope + rounding
         longest = moved.abs().amax(1)
+        accepted = usable & (longest > 0) & (after <= before + ARMIJO * slope + rounding)
         stuck = ~accepted & (longest <= torch.finfo(value.dtype).eps)
         # Backtrack to the minimum of the parabola through what is known, within bounds.
         parabola = -slope / (2 * (after - before - slope).clamp_min(1e-30))
-        shorter = self.step * parabola.clamp(0.1, 0.5)
+        shorter = self.step * parabola.nan_to_num(0.1).clamp_(0.1, 0.5)
         self.step = torch.where(accepted, 1.0, shorter)
         share = accepted.to(value.dtype)[:, None]
         self.point.lerp_(trial, share)
@@ -148,6 +145,15 @@ class BoxedDescent:
         self.square = torch.where(accepted, square, self.square)
         self.tried, self.tried_square = trial, square
         return accepted, stuck
+
+    def _evaluate(self, points):
+        """Return values, gradients, and which rows are usable; the others count as infinite."""
+        value, gradient = self.fun(points)
+        # The squares of gradients must be finite, too.
+        largest = 1e-3 * torch.finfo(value.dtype).max ** 0.5
+        usable = value.isfinite() & (gradient.norm(dim=1) < largest)  # false for NaN
+        gradient = gradient.nan_to_num(0.0, 0.0, 0.0).mul_(usable[:, None])
+        return torch.where(usable, value, torch.inf), gradient, usable
 
     def aim(self, fresh):
         """Choose a new direction for the rows of a mask; the others go on along theirs."""
@@ -227,7 +233,9 @@ def minimize(
     x, value = descent.point.clone(), descent.value.clone()
     nit, status = (torch.zeros(len(x0), dtype=torch.int64, device=x0.device) for _ in range(2))
     nfev = torch.ones_like(nit)
-    status[descent.projected_gradient() <= gtol] = GRADIENT
+    if maxfun == 1:
+        status[:] = EVALUATIONS
+    status[(descent.projected_gradient() <= gtol) & value.isfinite()] = GRADIENT
     state = status[rows]
     for iteration in range(1, maxfun + 1):
         if (iteration - 1) % CHECKED_EVERY == 0 or not x0.is_cuda:
@@ -254,7 +262,7 @@ def minimize(
             (ITERATIONS, nit[rows] >= maxiter),
             (STUCK, stuck),
             (DECREASE, accepted & (before - descent.value <= ftol * size)),
-            (GRADIENT, descent.projected_gradient() <= gtol),
+            (GRADIENT, (descent.projected_gradient() <= gtol) & descent.value.isfinite()),
         ):
             state = torch.where(iterating & reached, reason, state)
     x[rows], value[rows], status[rows] = descent.point, descent.value, state
