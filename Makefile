@@ -1,6 +1,7 @@
 # make run            the study on the embedded digits, offline, and its report
 # make run STUDY=mnist  the paper's own study (studies/mnist.yaml over config.yaml)
 # make test           every check and test
+# make benchmark      attacks side by side, on the models of the paper's study
 STUDY ?= digits
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 PYTHON ?= python3.11
@@ -8,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test lint clean
+.PHONY: help setup run report test lint benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -40,6 +41,13 @@ lint: setup
 
 test: lint
 	pytest
+
+BENCHMARKED = softmax1 softmax2 softmax3 M1 N200-200-10 conv
+benchmark: studies/$(STUDY).yaml setup
+	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml \
+		$(foreach model,$(BENCHMARKED),results/$(STUDY)/models/$(model)/seed0.safetensors)
+	python benchmarks/attacks.py results/$(STUDY) docs/benchmarks
+	python benchmarks/softmax_nearest.py results/$(STUDY) 10000
 
 clean:
 	rm -rf .venv .snakemake results

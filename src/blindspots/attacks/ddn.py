@@ -79,8 +79,8 @@ def ddn(
         found = torch.isfinite(distance)
         if polish_steps == 0 and cut_steps == 0:
             best, distance = _pulled_back(objective, origin, best, distance)
-            best, distance, residual = certified(objective, origin, best, found, competitors)
-            return best, distance, residual, torch.full_like(objective.labels, steps + 2)
+            best, distance, residual, used = certified(objective, origin, best, found, competitors)
+            return best, distance, residual, steps + 1 + used
         best, distance, residual, used = polish(
             objective,
             origin,

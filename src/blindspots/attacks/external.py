@@ -72,8 +72,9 @@ def external(method):
             with torch.enable_grad(), torch.random.fork_rng():
                 torch.manual_seed(0)
                 found = call(counted, start.clone(), objective.labels, objective.targets, **options)
-            passes = torch.full_like(objective.labels, -(-counted.images // len(origin)))
-            return *judged(method, found, objective, origin), passes + 1
+            passes = -(-counted.images // len(origin))
+            best, distance, residual, used = judged(method, found, objective, origin)
+            return best, distance, residual, used + passes
 
         return attack_in_chunks(solve, model, images, labels, targets, chunk)
 

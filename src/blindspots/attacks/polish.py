@@ -90,9 +90,8 @@ def polish(objective, origin, start, start_success, *, steps, cut_steps, competi
             objective.select(left), origin[left], at, distance[left], cut_steps
         )
         evaluations[left] += cut_steps
-    _, _, residual = certified(objective, origin, best, distance.isfinite(), competitors)
-    evaluations += 1 if objective.targets is None else most
-    return best, distance, residual, evaluations
+    _, _, residual, used = certified(objective, origin, best, distance.isfinite(), competitors)
+    return best, distance, residual, evaluations + used
 
 
 def certified(objective, origin, point, usable, competitors=9):
@@ -115,11 +114,14 @@ def certified(objective, origin, point, usable, competitors=9):
         Euclidean length of the perturbation; infinite where it does not succeed.
     residual : torch.Tensor, shape (B,)
         KKT residual; NaN where it does not succeed.
+    evaluations : torch.Tensor of int64, shape (B,)
+        Gradients computed.
     """
     length = (point - origin).norm(dim=1)
     margins, gradients, _ = objective.margins_and_gradients(point, 1)
     able = has_margin(margins, gradients, length)[:, 0] & usable
     residual = kkt_residual(margins, gradients, origin, point)
+    evaluations = torch.ones_like(objective.labels)
     if objective.targets is not None:
         # The other classes are looked at where they might bind, too.
         far = 4 * BINDING * gradients[:, 0].norm(dim=1) * length
@@ -129,9 +131,10 @@ def certified(objective, origin, point, usable, competitors=9):
             margins, gradients, _ = some.margins_and_gradients(point[rows], competitors)
             able[rows] &= has_margin(margins, gradients, length[rows]).all(1)
             residual[rows] = kkt_residual(margins, gradients, origin[rows], point[rows])
+            evaluations[rows] += margins.shape[1]
     best = torch.where(able[:, None], point, origin)
     distance = torch.where(able, length, torch.inf)
-    return best, distance, torch.where(able, residual, torch.nan)
+    return best, distance, torch.where(able, residual, torch.nan), evaluations
 
 
 class _Walk:
@@ -211,7 +214,7 @@ def kkt_residual(margins, gradients, origin, point):
     perturbation = point - origin
     length = perturbation.norm(dim=1)
     binding = margins <= BINDING * gradients.norm(dim=2) * length[:, None]
-    active = gradients.mul_(binding[:, :, None])
+    active = gradients * binding[:, :, None]
     # Gauss-Newton: the pixels inside the box settle the multipliers, these say which are inside.
     target, multipliers = point, torch.zeros_like(margins)
     smallest = torch.full_like(length, torch.inf)
