@@ -5,6 +5,7 @@ import random
 
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 MODELS = ("A", "B", "C")
 DATA = {"prepare_data"}
@@ -237,6 +238,19 @@ def test_users_attack_is_part_of_the_code(finished):
         assert {line["verdict"] for line in csv.DictReader(file)} == {"failed"}
     finished.edit("my_attacks.py", "share=1.0", "share=0.5")
     assert finished.planned() >= ATTACK | CHECK | ROWS | COLLECT
+
+
+def test_best_of_tells_who_won(finished):
+    """In the log, and image by image in the set."""
+    members = [{"method": "ddn", "options": {"steps": 20}}, {"method": "lbfgs"}]
+    attack = {"method": "best_of", "options": {"members": members}}
+    finished.edit_config(lambda c: c["attacks"]["few-random"].update(attack))
+    path = "adversarial/B/seed0/few-random.safetensors"
+    finished.make(f"results/tiny/{path}")
+    winners = load_file(finished.results / path)["winners"]
+    assert set(winners.tolist()) <= {0, 1} and (winners == 1).any()
+    log = finished.results / "logs/generate_adversarial_set/B-seed0-few-random.log"
+    assert f"lbfgs {{}} won {100 * (winners == 1).mean():.1f} %" in log.read_text()
 
 
 def test_touch_reruns_nothing(finished):

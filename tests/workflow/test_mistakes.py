@@ -1,5 +1,7 @@
 """A user's mistakes are answered with one sentence, exit code 1, and nothing written."""
 
+from importlib.util import find_spec
+
 import pytest
 import yaml
 
@@ -15,6 +17,14 @@ MISTAKES = {
     "overlapping halves": (
         lambda c: c["splits"]["parts"]["P2"].update(share=[0.4, 1.0]),
         "P1 and P2 share",
+    ),
+    "attack that is nowhere": (
+        lambda c: c["attacks"]["few-random"].update(method="no_such_module:attack"),
+        "no Python file no_such_module.py for 'no_such_module:attack'",
+    ),
+    "option of another attack": (
+        lambda c: c["attacks"]["few-random"].update(options={"gamma": 0.1}),
+        "attacks.few-random.options.gamma is not a known key",
     ),
     "number read as text": (
         lambda c: c["models"]["B"].update(weight_decay="1e-3"),
@@ -36,6 +46,30 @@ def test_mistake_in_the_configuration(fresh, mistake):
     assert sentence in done.stdout
     assert "Traceback" not in done.stdout
     assert not (fresh.path / "results").exists()
+
+
+@pytest.mark.skipif(find_spec("adv_lib") is not None, reason="adv-lib is installed")
+def test_library_that_is_not_installed(fresh):
+    fresh.edit_config(lambda c: c["attacks"]["few-random"].update(method="adv-lib:ddn"))
+    done = fresh.snakemake()
+    assert done.returncode == 1
+    assert "adv-lib:ddn needs adv-lib, which is not installed; envs/peers.txt says" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (fresh.path / "results").exists()
+
+
+def test_option_that_a_users_attack_does_not_take(finished):
+    """Known only when the attack is called: told in its log, and nothing written."""
+    (finished.path / "my_attacks.py").write_text(
+        "def attack(model, images, labels, targets, size=1):\n    return images\n"
+    )
+    method = {"method": "my_attacks:attack", "options": {"sise": 2}}
+    finished.edit_config(lambda c: c["attacks"]["few-random"].update(method))
+    output = "adversarial/A/seed0/few-random.safetensors"
+    done = finished.snakemake(f"results/tiny/{output}")
+    assert done.returncode == 1
+    assert "error: my_attacks:attack has no option 'sise'" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 def test_missing_data_names_the_file_and_the_ways_out(fresh, tmp_path):

@@ -248,9 +248,8 @@ def minimize(
                 break
         iterating = state == ITERATING
         before = descent.value
-        descent.step = torch.where(
-            iterating, descent.step, 0.0
-        )  # those that wait stay where they are
+        # Rows that wait for the next look stay where they are.
+        descent.step = torch.where(iterating, descent.step, 0.0)
         accepted, stuck = descent.trial()
         accepted &= iterating
         descent.aim(accepted)
