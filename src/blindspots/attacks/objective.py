@@ -8,6 +8,8 @@ import torch
 # the length of the perturbation: logits move by a few 1e-6 with the batch size, and a point on the
 # boundary itself could flip when it is evaluated again.
 SUCCESS_MARGIN = 1e-5
+# For tiny perturbations that is less than the rounding of the logits, relative to the largest one.
+ROUNDING = 1e-6
 
 
 class Objective:
@@ -49,8 +51,10 @@ class Objective:
         own = logits.gather(1, self.reference)
         others = logits.scatter(1, self.reference, -torch.inf)
         if self.targets is None:
-            return others.amax(1, keepdim=True) - own
-        return own - others.topk(min(count, logits.shape[1] - 1), dim=1).values
+            margins = others.amax(1, keepdim=True) - own
+        else:
+            margins = own - others.topk(min(count, logits.shape[1] - 1), dim=1).values
+        return margins - rounding(logits)
 
     def loss_and_margin(self, points):
         """Return loss, its gradient and the margin.
@@ -93,7 +97,8 @@ class Objective:
             slope.scatter_add_(1, self.reference, self._minus_one.to(slope))
         (gradient,) = torch.autograd.grad(logits, points, slope)
         margin = z.gather(1, self.reference)[:, 0] - others.amax(1)
-        return gradient, margin.neg_() if self.targets is None else margin, z
+        margin = -margin if self.targets is None else margin
+        return gradient, margin - rounding(z)[:, 0], z
 
     def margins_and_gradients(self, points, count, preferred=None, out=None):
         """Return the smallest margins of each image and their gradients.
@@ -144,7 +149,15 @@ class Objective:
         gradients = points.new_empty(shape) if out is None else out[: math.prod(shape)].view(shape)
         for k in range(count):
             (gradients[:, k],) = torch.autograd.grad(sums[k], points, retain_graph=k < count - 1)
-        return margins.detach(), gradients, classes
+        return margins.detach() - rounding(logits.detach()), gradients, classes
+
+
+def rounding(logits):
+    """Return what the logits (B, C) of a row may move by from batch to batch, (B, 1).
+
+    All margins are counted from there.
+    """
+    return ROUNDING * logits.abs().amax(1, keepdim=True)
 
 
 def has_margin(margins, gradients, distance):
