@@ -21,7 +21,7 @@ def test_benchmark_makes_table_and_plot(finished, tmp_path):
     best = table[table["attack"] == "blindspots best_of"]
     assert (best["/ lbfgs, same images"] <= 1 + 1e-6).all()
     scipy = table[table["attack"] == "scipy L-BFGS-B"]
-    assert (scipy["/ lbfgs, same images"] > 0.999).all()
+    assert (scipy["success"] == 1).all() and (scipy["/ lbfgs, same images"] > 0.9).all()
     for name in ("attacks-cpu.md", "attacks-cpu.svg"):
         assert (tmp_path / "out" / name).stat().st_size > 500
 

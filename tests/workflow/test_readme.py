@@ -13,6 +13,7 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = {
     "make run": "test_study.py",
     "make test": "what runs these tests",
+    "make benchmark": "test_benchmarks.py, the script",
     "make run STUDY=mnist": "test_mnist_study_is_planned",
     "make run STUDY=name": "test_unknown_study_is_told",
     "snakemake --cores 2": "project.py",

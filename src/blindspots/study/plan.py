@@ -79,6 +79,17 @@ class Study:
         self.config = validated(config, schema, files)
         self.name = self.config["study"]
         self._digests = {}
+        self._check_code_of_others()
+
+    def _check_code_of_others(self):
+        """Raise UserError if a user's module or a library of an attack is not there."""
+        self._users_code(self.used_attacks)
+        for attack in self.used_attacks:
+            _peer_versions([method for method, _ in _engines(attack)])
+        for model in self.used_models:
+            architecture = self.config["models"][model]["architecture"]
+            if ":" in architecture:
+                fingerprint_user_module(architecture, self.search_path)
 
     # What there is ---------------------------------------------------------------------------
 
