@@ -1,12 +1,15 @@
 """DDN: what is published, what is added to it, and the contract that it shares with lbfgs."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from blindspots.attacks.ddn import ddn
+from blindspots.attacks.ddn import ddn, search
 from blindspots.attacks.lbfgs import lbfgs
+from blindspots.attacks.objective import Objective
 from blindspots.attacks.selfcheck import linear_problem
 from blindspots.evaluation.distortion import rms_distortion
 
@@ -48,13 +51,27 @@ def published(model, images, targets, steps, gamma=0.05):
     return np.array(found)
 
 
-def test_distances_are_those_of_the_published_method(case, result):
-    """Never longer but for rounding on the way, and shorter by what the last direction gives."""
-    network, images, _labels, targets = case
-    wanted = published(network, images[:12], targets[:12], 100)
-    found = result.rms[:12].numpy()
-    assert (found <= wanted * (1 + 2e-3)).all()
-    np.testing.assert_allclose(found, wanted, rtol=0.06)
+def test_search_is_the_published_method(case, monkeypatch):
+    """The same distances but for the margin, in double precision: no rounding adds up."""
+    monkeypatch.setattr("blindspots.attacks.ddn.SUCCESS_MARGIN", 0.0)
+    monkeypatch.setattr("blindspots.attacks.objective.ROUNDING", 0.0)
+    network, images, labels, targets = case
+    network, images = copy.deepcopy(network).double(), images[:12].double()
+    wanted = published(network, images, targets[:12], 100)
+    objective = Objective(network, images.shape[1:], labels[:12], targets[:12])
+    _, distance = search(objective, images.flatten(1), 100, gamma=0.05, init_norm=1.0)
+    found = distance.numpy() / np.sqrt(images[0].numel())
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+def test_result_is_the_search_and_its_direction(case, result):
+    """What is returned was found by the search or lies on the way there, by up to one step."""
+    network, images, labels, targets = case
+    objective = Objective(network, images.shape[1:], labels, targets)
+    _, distance = search(objective, images.flatten(1), 100, gamma=0.05, init_norm=1.0)
+    searched = distance / np.sqrt(images[0].numel())
+    assert (result.rms <= searched * (1 + 1e-6)).all()
+    assert (result.rms >= searched * (1 - 0.06)).all()
 
 
 def test_every_attack_succeeds_by_a_margin(case, result):
@@ -93,7 +110,8 @@ def test_evaluations_count_the_steps(case):
     network, images, labels, targets = case
     for steps in (10, 40):
         found = ddn(network, images[:5], labels[:5], targets=targets[:5], steps=steps)
-        assert (found.evaluations >= steps).all() and (found.evaluations <= steps + 11).all()
+        # The certificate looks at one margin and, where others are near, at all nine.
+        assert set(found.evaluations.tolist()) <= {steps + 2, steps + 2 + 9}
 
 
 @pytest.mark.parametrize("targets", ["given", None, "nearest"])

@@ -125,7 +125,7 @@ def test_several_classes_at_once_are_reached_one_by_one():
     assert able.float().mean() > 0.9
     before = torch.where(able, (start - origin).norm(dim=1), torch.inf)
     _, wanted, residual, _ = polish(
-        objective, origin, start, able, steps=10, cut_steps=0, competitors=CLASSES - 1
+        objective, origin, start, steps=10, cut_steps=0, competitors=CLASSES - 1
     )
     known = residual < 1e-3
     assert known.float().mean() > 0.9

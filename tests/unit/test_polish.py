@@ -64,13 +64,11 @@ def curved_case(activation, rows=200):
     )
 
 
-def solved(objective, origin, start, steps=8, cut_steps=0, able=None):
-    able = torch.ones(len(origin), dtype=torch.bool) if able is None else able
+def solved(objective, origin, start, steps=8, cut_steps=0):
     return polish(
         objective,
         origin,
         start,
-        able,
         steps=steps,
         cut_steps=cut_steps,
         competitors=CLASSES - 1,
@@ -200,9 +198,10 @@ def test_cutting_planes_go_on_where_the_boundary_has_kinks():
     best, distance, residual, used = solved(objective, origin, start, cut_steps=20)
     assert (distance <= before).all()
     assert distance.mean() < 0.9 * before.mean()
-    # Where cutting planes changed the point, another number of margins may be near binding.
-    more = (used - used_before).abs()
-    assert ((more <= CLASSES - 1) | ((more - 20).abs() <= CLASSES - 1)).all() and (more > 9).any()
+    # The cuts, and the certificate: all margins or, where only the first is near, that one.
+    every = CLASSES - 1
+    assert set((used - used_before).tolist()) <= {0, 20 - every, 20, 20 + every}
+    assert (used - used_before >= 20 - every).any()
     assert torch.equal(distance[used == used_before], before[used == used_before])
     assert torch.equal(objective.model(best).argmax(1), objective.targets)
     torch.testing.assert_close(distance, (best - origin).norm(dim=1))
@@ -255,8 +254,7 @@ def test_no_success_is_not_a_number(case, cut_steps):
         objective.model.bias[objective.targets[0]] = -100.0
     keep = (objective.targets == objective.targets[0]).nonzero()[:, 0]
     objective, origin = objective.select(keep), origin[keep]
-    unable = torch.zeros(len(origin), dtype=torch.bool)
-    best, distance, residual, _ = solved(objective, origin, origin, 4, cut_steps, unable)
+    best, distance, residual, _ = solved(objective, origin, origin, 4, cut_steps)
     assert torch.equal(best, origin)
     assert distance.isinf().all() and residual.isnan().all()
 
@@ -268,21 +266,39 @@ def test_no_success_from_another_start_is_the_origin(case):
         objective.model.bias[objective.targets[0]] = -100.0
     keep = (objective.targets == objective.targets[0]).nonzero()[:, 0]
     objective, origin = objective.select(keep), origin[keep]
-    unable = torch.zeros(len(origin), dtype=torch.bool)
     start = torch.full_like(origin, 0.5)
-    best, distance, _, _ = solved(objective, origin, start, 4, 5, unable)
+    best, distance, _, _ = solved(objective, origin, start, 4, 5)
     assert distance.isinf().all()
     assert torch.equal(best, origin)
 
 
-def test_start_that_is_not_allowed_is_not_returned(case, success):
-    """Without any step, nothing else is looked at."""
-    objective, origin = case
-    able = torch.arange(len(origin)) % 2 == 0
-    best, distance, _, _ = solved(objective, origin, success, steps=0, able=able)
-    torch.testing.assert_close(distance[able], (success - origin).norm(dim=1)[able])
-    assert torch.equal(best[able], success[able])
-    assert torch.equal(best[~able], origin[~able]) and distance[~able].isinf().all()
+class Drifting(torch.nn.Module):
+    """A network whose logits are never twice the same, as with another size of the batch."""
+
+    def __init__(self, network, size):
+        super().__init__()
+        self.network, self.size = network, size
+        self.generator = torch.Generator().manual_seed(7)
+
+    def forward(self, images):
+        logits = self.network(images)
+        drift = torch.rand(logits.shape, generator=self.generator) - 0.5
+        return logits + self.size * drift
+
+
+@pytest.mark.parametrize("cut_steps", [0, 20])
+@pytest.mark.parametrize("targeted", [True, False])
+def test_every_success_has_its_residual(cut_steps, targeted):
+    """Also where the margin, measured again, has come out smaller than it was."""
+    objective, origin, start = curved_case(torch.nn.Sigmoid())
+    targets = objective.targets if targeted else None
+    drifting = Drifting(objective.model, 2e-4)
+    drifting = Objective(drifting, (SIZE,), objective.labels, targets)
+    best, distance, residual, _ = solved(drifting, origin, start, cut_steps=cut_steps)
+    assert distance.isfinite().float().mean() > 0.95
+    assert torch.equal(residual.isfinite(), distance.isfinite())
+    again = certified(drifting, origin, best, distance.isfinite(), CLASSES - 1)[1]
+    assert (again.isinf() & distance.isfinite()).any()
 
 
 @pytest.mark.parametrize("targeted", [True, False])
@@ -329,12 +345,12 @@ def test_certificate_asks_for_every_margin():
 @pytest.mark.parametrize("targeted", [True, False])
 def test_rows_go_on_as_they_would_alone(targeted):
     """When others leave: the same points for a row that takes as many steps as alone."""
-    objective, origin, start = curved_case(torch.nn.Sigmoid(), rows=60)
+    objective, origin, start = curved_case(torch.nn.Sigmoid(), rows=150)
     if not targeted:
         objective = Objective(objective.model, (SIZE,), objective.labels, None)
     best, _, residual, evaluations = solved(objective, origin, start, steps=7)
     most = (evaluations == evaluations.max()).nonzero()[:, 0]
-    assert 3 < len(most) < 0.8 * len(origin)
+    assert 5 < len(most) < 0.8 * len(origin)
     same = 0
     for row in most:
         some = row[None]

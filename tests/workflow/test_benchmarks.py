@@ -14,14 +14,17 @@ def test_benchmark_makes_table_and_plot(finished, tmp_path):
         [sys.executable, *command], cwd=finished.path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    table = pd.read_csv(tmp_path / "out/attacks-cpu.csv")
-    assert set(table["network"]) == {"A", "B"}
-    ours = table[table["attack"] == "blindspots lbfgs"]
-    assert (ours["success"] == 1).all() and (ours["ms an image"] > 0).all()
-    best = table[table["attack"] == "blindspots best_of"]
-    assert (best["/ lbfgs, same images"] <= 1 + 1e-6).all()
-    scipy = table[table["attack"] == "scipy L-BFGS-B"]
-    assert (scipy["success"] == 1).all() and (scipy["/ lbfgs, same images"] > 0.9).all()
+    table = pd.read_csv(tmp_path / "out/attacks-cpu.csv", index_col=["attack", "network"])
+    ours, best = table.loc["blindspots lbfgs"], table.loc["blindspots best_of"]
+    scipy = table.loc["scipy L-BFGS-B"]
+    for part in (ours, best, scipy):
+        assert list(part.index) == ["A", "B"]
+        assert (part["success"] == 1).all() and (part["ms an image"] > 0).all()
+    ratio = "/ lbfgs, same images"
+    assert (best[ratio] <= 1 + 1e-6).all()
+    assert (scipy[ratio] >= best[ratio]).all()
+    # One problem, one minimum; on B, of eight units, two of the 20 images are led to another one.
+    assert scipy[ratio]["A"] >= 0.999
     for name in ("attacks-cpu.md", "attacks-cpu.svg"):
         assert (tmp_path / "out" / name).stat().st_size > 500
 

@@ -1,5 +1,6 @@
 """A run that fails or is killed loses nothing and leaves nothing stale."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -120,12 +121,20 @@ def test_interrupted_runs_finish(fresh, finished_template):
                 start_new_session=True,
             )
             wait_for_logs(fresh.results / "logs", progress, process)
-            os.killpg(process.pid, number)
-            process.wait(timeout=60)
+            stop(process, number)
+        assert process.returncode != 0
         assert not (fresh.results / "tables/transfer.csv").exists()  # it was in the middle
     fresh.make("--unlock")
     fresh.make()
     assert fresh.contents(but=("logs",)) == wanted
+
+
+def stop(process, number):
+    """Send a signal to the whole group; again when nothing has come of it, as one would."""
+    while process.poll() is None:
+        os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20)
 
 
 def wait_for_logs(folder, count, process):

@@ -76,8 +76,8 @@ def ddn(
 
     def solve(objective, origin):
         best, distance = search(objective, origin, steps, gamma, init_norm)
-        found = torch.isfinite(distance)
         if polish_steps == 0 and cut_steps == 0:
+            found = torch.isfinite(distance)
             best, distance = _pulled_back(objective, origin, best, distance)
             best, distance, residual, used = certified(objective, origin, best, found, competitors)
             return best, distance, residual, steps + 1 + used
@@ -85,7 +85,6 @@ def ddn(
             objective,
             origin,
             best,
-            found,
             steps=polish_steps,
             cut_steps=cut_steps,
             competitors=competitors,
@@ -129,7 +128,8 @@ def search(objective, origin, steps, gamma, init_norm):
         perturbation.addcmul_(gradient, (-size / steepness.clamp_min(FLAT))[:, None])
         if bool((flat := steepness < FLAT).any()):
             perturbation.addcmul_(grey, (size * flat)[:, None])
-        norm = torch.minimum(torch.where(success, 1 - gamma, 1 + gamma).mul_(norm), farthest)
+        factor = 1 + gamma - 2 * gamma * success.to(norm.dtype)
+        norm = torch.minimum(factor.mul_(norm), farthest)
         scale = norm / perturbation.norm(dim=1).clamp_min_(FLAT)
         torch.addcmul(origin, perturbation, scale[:, None], out=point).clamp_(0, 1)
         torch.sub(point, origin, out=perturbation)

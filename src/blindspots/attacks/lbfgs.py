@@ -110,7 +110,6 @@ def lbfgs(
             objective,
             origin,
             best,
-            torch.isfinite(distance),
             steps=polish_steps,
             cut_steps=cut_steps,
             competitors=competitors,

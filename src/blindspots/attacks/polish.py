@@ -26,7 +26,7 @@ LEAVING_SHARE = 0.25  # of the rows must be done before the others are copied to
 SAME_LENGTH = 3 * SUCCESS_MARGIN
 
 
-def polish(objective, origin, start, start_success, *, steps, cut_steps, competitors):
+def polish(objective, origin, start, *, steps, cut_steps, competitors):
     """Walk along the decision boundary to a point where the first-order conditions hold.
 
     At each point the margins are linearised and the origin is projected, exactly, onto the
@@ -40,8 +40,6 @@ def polish(objective, origin, start, start_success, *, steps, cut_steps, competi
     objective : Objective
     origin, start : torch.Tensor, shape (B, n)
         The images, and where to start from; in [0, 1].
-    start_success : torch.Tensor of bool, shape (B,)
-        Whether the start may be returned, if it has its margin.
     steps : int
         Most projections.
     cut_steps : int
@@ -69,7 +67,7 @@ def polish(objective, origin, start, start_success, *, steps, cut_steps, competi
     evaluations = torch.zeros_like(distance, dtype=torch.int64)
     movement = torch.zeros_like(distance)
     rows = torch.arange(len(origin), device=origin.device)
-    walk = _Walk(objective, origin, start, start_success, origin.new_zeros(len(origin), count))
+    walk = _Walk(objective, origin, start, origin.new_zeros(len(origin), count))
     for step in range(steps + 1):
         walk.look(competitors if step == 0 else FOLLOWED, memory)
         evaluations[rows] += walk.evaluated
@@ -90,7 +88,10 @@ def polish(objective, origin, start, start_success, *, steps, cut_steps, competi
             objective.select(left), origin[left], at, distance[left], cut_steps
         )
         evaluations[left] += cut_steps
-    _, _, residual, used = certified(objective, origin, best, distance.isfinite(), competitors)
+    # Successes stay what they are: evaluated among other images, a margin moves by rounding and
+    # may miss what it must keep, although it is still above zero.
+    _, residual, used = _certificate(objective, origin, best, competitors)
+    residual = torch.where(distance.isfinite(), residual, torch.nan)
     return best, distance, residual, evaluations + used
 
 
@@ -117,9 +118,18 @@ def certified(objective, origin, point, usable, competitors=9):
     evaluations : torch.Tensor of int64, shape (B,)
         Gradients computed.
     """
+    able, residual, evaluations = _certificate(objective, origin, point, competitors)
+    able &= usable
+    best = torch.where(able[:, None], point, origin)
+    distance = torch.where(able, (point - origin).norm(dim=1), torch.inf)
+    return best, distance, torch.where(able, residual, torch.nan), evaluations
+
+
+def _certificate(objective, origin, point, competitors):
+    """Return whether points succeed by their margin, KKT residuals, and gradients computed."""
     length = (point - origin).norm(dim=1)
     margins, gradients, _ = objective.margins_and_gradients(point, 1)
-    able = has_margin(margins, gradients, length)[:, 0] & usable
+    able = has_margin(margins, gradients, length)[:, 0]
     residual = kkt_residual(margins, gradients, origin, point)
     evaluations = torch.ones_like(objective.labels)
     if objective.targets is not None:
@@ -132,17 +142,14 @@ def certified(objective, origin, point, usable, competitors=9):
             able[rows] &= has_margin(margins, gradients, length[rows]).all(1)
             residual[rows] = kkt_residual(margins, gradients, origin[rows], point[rows])
             evaluations[rows] += margins.shape[1]
-    best = torch.where(able[:, None], point, origin)
-    distance = torch.where(able, length, torch.inf)
-    return best, distance, torch.where(able, residual, torch.nan), evaluations
+    return able, residual, evaluations
 
 
 class _Walk:
     """The state of some rows that walk along the decision boundary."""
 
-    def __init__(self, objective, origin, start, start_success, multipliers):
+    def __init__(self, objective, origin, start, multipliers):
         self.objective, self.origin, self.point = objective, origin, start
-        self.allowed = start_success  # may the present point be kept?
         self.best, self.distance = origin.clone(), torch.full_like(origin[:, 0], torch.inf)
         self.movement = self.distance.clone()  # of the best point by its projection
         self.multipliers, self.started = multipliers, False
@@ -152,7 +159,7 @@ class _Walk:
         """Go on with the rows of an index tensor only."""
         self.objective = self.objective.select(keep)
         self.mixing.select(keep)
-        for name in ("origin", "point", "image", "allowed", "best", "distance", "movement"):
+        for name in ("origin", "point", "image", "best", "distance", "movement"):
             setattr(self, name, getattr(self, name)[keep])
         self.multipliers = self.multipliers[keep]
 
@@ -166,7 +173,7 @@ class _Walk:
         perturbation = self.point - self.origin
         length = perturbation.norm(dim=1)
         able = has_margin(margins, gradients, length)
-        able = (able.any(1) if untargeted else able.all(1)) & self.allowed
+        able = able.any(1) if untargeted else able.all(1)
         # Twice the margin of a success, so that rounding does not eat it up.
         slack = 2 * SUCCESS_MARGIN * gradients.norm(dim=2) * length[:, None]
         bounds = slack - margins + dot(perturbation, gradients)
@@ -187,7 +194,6 @@ class _Walk:
         self.distance = torch.where(better, length, self.distance)
         self.movement = torch.where(better, self.moves, self.movement)
         self.arrived = better & (self.moves <= ARRIVED * length)
-        self.allowed = torch.ones_like(self.allowed)
         self.started = True
 
     def move(self):

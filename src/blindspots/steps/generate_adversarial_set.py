@@ -59,8 +59,7 @@ def main(job, options):
     LOG.info("mean RMS %.5f", result.rms.nanmean())
     if attack["method"] == "best_of":
         members = attack["options"].get("members", MEMBERS)
-        for number, member in enumerate(members):
-            share = (result.winners == number).float().mean()
+        for member, share in zip(members, result.shares(members), strict=True):
             LOG.info("%s %s won %.1f %%", member["method"], member.get("options", {}), 100 * share)
     arrays = to_arrays({**vars(result), "labels": labels})
     arrays["indices"] = np.ascontiguousarray(indices)
