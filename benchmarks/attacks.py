@@ -40,6 +40,7 @@ from blindspots.summary.style import colours_and_markers, house_style
 
 NETWORKS = ("softmax1", "M1", "N200-200-10", "conv")
 SCIPY_WHOLE, SCIPY_IMAGES = ("softmax1", "M1"), 100
+SCIPY = "scipy L-BFGS-B"
 GROUPS = ("blindspots", "adv-lib", "foolbox", "scipy")
 
 
@@ -61,15 +62,16 @@ def peer(method, **options):
     return attack
 
 
-def attacks():
+def attacks(device):
     """Return the attacks by name; those of libraries that are not installed are left out."""
     found = {
         "blindspots lbfgs": own(lbfgs),
         "blindspots ddn 100": own(ddn),
         "blindspots ddn 100, polished": own(ddn, polish_steps=10, cut_steps=60),
         "blindspots best_of": own(best_of),
-        "scipy L-BFGS-B": scipy_lbfgsb,
     }
+    if device.type == "cpu":
+        found[SCIPY] = scipy_lbfgsb
     for name, method, options in (
         ("adv-lib ddn 100", "adv-lib:ddn", {"steps": 100}),
         ("adv-lib ddn 1000", "adv-lib:ddn", {"steps": 1000}),
@@ -203,16 +205,21 @@ def roofline(network, images, labels, targets):
     return best
 
 
-def timed(attack, case, repeats, device):
-    """Return the result of an attack and the seconds of its runs."""
-    seconds = []
+def timed(attacks, cases, repeats, device):
+    """Run all attacks in turn, several times; return their results and the seconds of each run.
+
+    In turn: what else the machine does meanwhile hits all of them alike.
+    """
+    results, seconds = {}, {title: [] for title in attacks}
     for _ in range(repeats):
-        start = time.perf_counter()
-        result = attack(*case)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return result, seconds
+        for title, attack in attacks.items():
+            start = time.perf_counter()
+            results[title] = attack(*cases[title])
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds[title].append(time.perf_counter() - start)
+            print(f"{title}: {seconds[title][-1]:.3g} s")
+    return results, seconds
 
 
 def measure(name, folder, about, options, device):
@@ -234,28 +241,27 @@ def measure(name, folder, about, options, device):
     with frozen(network):
         network(images)
         floor = roofline(*case)
-    lines, ours = [], None
-    for title, attack in attacks().items():
-        scipy = title.startswith("scipy")
-        if scipy and device.type != "cpu":
-            continue
-        few = slice(0, None if not scipy or name in SCIPY_WHOLE else SCIPY_IMAGES)
-        chosen = (network, *(part[few] for part in case[1:]))
-        with frozen(network):
-            found, seconds = timed(attack, chosen, repeats, device)
-            result, safe = result_of(found, title, *chosen)
-        ours = result.rms if ours is None else ours  # lbfgs comes first
-        cost = 1000 * statistics.median(seconds) / len(chosen[1])
+    cases, few = {}, slice(0, None if name in SCIPY_WHOLE else SCIPY_IMAGES)
+    for title in (known := attacks(device)):
+        cases[title] = case if title != SCIPY else (network, *(part[few] for part in case[1:]))
+    with frozen(network):
+        found, seconds = timed(known, cases, repeats, device)
+        results = {title: result_of(found[title], title, *cases[title]) for title in known}
+    ours = results["blindspots lbfgs"][0].rms
+    lines = []
+    for title, (result, safe) in results.items():
+        scipy, count = title == SCIPY, len(cases[title][1])
+        cost = 1000 * statistics.median(seconds[title]) / count
         passes = result.evaluations.float().mean().item()
         rms = result.rms[result.success].cpu().double()
-        same = ours[few][result.success].cpu().double()
+        same = ours[:count][result.success].cpu().double()
         certified = (result.kkt_residual < 1e-3).float().mean().item()
         lines.append(
             {
                 "network": name,
                 "attack": title,
-                "images": len(chosen[1]),
-                "runs": len(seconds),
+                "images": count,
+                "runs": repeats,
                 "ms an image": cost,
                 "evaluations": passes,
                 "of roofline": passes * floor / cost,
