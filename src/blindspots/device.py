@@ -4,12 +4,16 @@ import logging
 import os
 
 from blindspots.errors import UserError
+from blindspots.gpu_lock import take_gpu, visible_gpus
 
 LOG = logging.getLogger(__name__)
 
 
 def configure_torch(device, threads):
     """Set up torch for reproducible results and return the device.
+
+    Where several GPUs are visible, jobs that run at the same time take different ones. A scheduler
+    that assigns one to a job makes only that one visible.
 
     Parameters
     ----------
@@ -36,6 +40,12 @@ def configure_torch(device, threads):
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UserError("device is cuda, but torch sees no usable GPU; set device: auto or cpu")
-    chosen = torch.device("cuda" if device != "cpu" and available else "cpu")
-    LOG.info("device %s, %d threads, torch %s", chosen, threads, torch.__version__)
+    if device == "cpu" or not available:
+        chosen, why = torch.device("cpu"), "" if device == "cpu" else " (there is no usable GPU)"
+    else:
+        count = torch.cuda.device_count()
+        position = take_gpu(visible_gpus(count)) if count > 1 else 0
+        torch.cuda.set_device(position)
+        chosen, why = torch.device("cuda", position), f" ({torch.cuda.get_device_name(position)})"
+    LOG.info("device %s%s, %d threads, torch %s", chosen, why, threads, torch.__version__)
     return chosen

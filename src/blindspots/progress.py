@@ -14,10 +14,12 @@ class Progress:
     what : str
     total : int
         Steps at the most.
+    done : int
+        Steps done before.
     """
 
-    def __init__(self, what, total):
-        self.what, self.total = what, total
+    def __init__(self, what, total, done=0):
+        self.what, self.total, self.before = what, total, done
         self.start = self.last = time.monotonic()
 
     def report(self, done, text):
@@ -25,5 +27,5 @@ class Progress:
         now = time.monotonic()
         if now - self.last >= 5:
             self.last = now
-            left = (now - self.start) / done * (self.total - done)
+            left = (now - self.start) / (done - self.before) * (self.total - done)
             LOG.info("%s %d/%d, at most %.0f s left, %s", self.what, done, self.total, left, text)

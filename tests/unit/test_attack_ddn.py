@@ -110,8 +110,9 @@ def test_evaluations_count_the_steps(case):
     network, images, labels, targets = case
     for steps in (10, 40):
         found = ddn(network, images[:5], labels[:5], targets=targets[:5], steps=steps)
-        # The certificate looks at one margin and, where others are near, at all nine.
-        assert set(found.evaluations.tolist()) <= {steps + 2, steps + 2 + 9}
+        # The certificate looks at one margin and, where others are near, at so many for all such.
+        certificate = {evaluations - steps - 2 for evaluations in found.evaluations.tolist()}
+        assert len(certificate - {0}) <= 1 and certificate <= {0, *range(2, 10)}
 
 
 @pytest.mark.parametrize("targets", ["given", None, "nearest"])

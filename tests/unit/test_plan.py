@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 
 from blindspots.errors import UserError
-from blindspots.study.plan import Study
+from blindspots.study.plan import MOST_ROWS, Study
 
 
 @pytest.fixture
@@ -321,3 +321,21 @@ def test_user_module_is_part_of_the_code(config, study_of, tmp_path):
 def test_mistake_is_told_on_construction(config, study_of):
     with pytest.raises(UserError, match="sedes"):
         study_of({**config, "sedes": [0]})
+
+
+def test_parts_of_a_set_change_nothing_but_who_makes_it(config, study_of, changed_by):
+    assert changed_by(lambda c: c["attacks"]["test-random"].update(parts=4)) == set()
+    config["attacks"]["test-random"]["parts"] = 4
+    study = study_of(config)
+    assert "test-random" in study.attacks_in_parts(True)
+    assert "test-random" not in study.attacks_in_parts(False)
+    wildcards = {"model": "M1", "seed": 0, "attack": "test-random"}
+    whole = json.loads(study.spec("generate_adversarial_set", **wildcards))
+    part = json.loads(study.spec("attack_part", **wildcards, part=3))
+    assert part == {**whole, "part": [3, 4]}
+
+
+def test_more_rows_than_a_command_can_name(config, study_of):
+    config["seeds"] = list(range(MOST_ROWS))
+    with pytest.raises(UserError, match=f"rows .* more than the {MOST_ROWS} that one command"):
+        study_of(config)

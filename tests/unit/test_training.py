@@ -55,7 +55,7 @@ def gradient_in_blocks(monkeypatch, block, train):
     """Return loss and gradients of the first evaluation of a training in blocks of images."""
     found = {}
 
-    def first(parameters, loss_with_gradient, settings):
+    def first(parameters, loss_with_gradient, settings, stage):
         parameters = list(parameters)
         value = loss_with_gradient()
         found["values"] = [value.item(), *(p.grad.clone() for p in parameters)]

@@ -32,6 +32,14 @@ if step and f"blindspots.steps.{step}" in sys.orig_argv:
                 os.kill(os.getpid(), signal.SIGKILL)
             replace(source, target)
         os.replace = deadly
+    if how == "checkpoint":
+        saved, replace = [], os.replace
+        def deadly(source, target):
+            replace(source, target)
+            saved.append(str(target).endswith(".checkpoint"))
+            if sum(saved) == 2 and once():
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.replace = deadly
 """
 ROW = "rows/B/seed0/few-random.json"
 # Each stage in order, and what to remove so that it must run: one of its outputs and, where an
@@ -141,6 +149,23 @@ def wait_for_logs(folder, count, process):
     """Wait until so many jobs have begun, while the process runs."""
     while process.poll() is None and len(list(folder.rglob("*.log"))) < count:
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("step", ["train_model", "generate_adversarial_set"])
+def test_killed_job_goes_on_from_its_checkpoint(finished, sabotage, step):
+    """Not from the beginning, and with the same bytes in the end."""
+    wanted = finished.contents()
+    for path in STAGES[step]:
+        (finished.results / path).unlink(missing_ok=True)
+    always = {"BLINDSPOTS_CHECKPOINT_SECONDS": "0"}
+    killed = finished.snakemake(**sabotage(step, "checkpoint"), **always)
+    assert killed.returncode != 0
+    left = [path.name for path in finished.results.rglob(".*.checkpoint")]
+    assert len(left) == 1
+    finished.make()
+    (log,) = [p for p in (finished.results / "logs" / step).glob("B-*")]
+    assert "going on from" in log.read_text()
+    assert finished.contents() == wanted  # without the checkpoint
 
 
 def test_a_damaged_artifact_is_named_and_not_used(finished):

@@ -7,6 +7,8 @@ rule generate_adversarial_set:
         adversarial=SET,
     log:
         "<study>/logs/generate_adversarial_set/{model}-seed{seed}-{attack}.log",
+    wildcard_constraints:
+        attack=either(study.attacks_in_parts(False)),
     conda:
         ENVIRONMENT
     threads: study.config["threads"]["attack"]
@@ -20,6 +22,58 @@ rule generate_adversarial_set:
     shell:
         "python -m blindspots.steps.generate_adversarial_set --spec {params.spec:q}"
         " --code {params.code} --threads {threads} --data {input.data:q} --model {input.model:q}"
+        " --output {output.adversarial:q} > {log:q} 2>&1"
+
+
+rule generate_part_of_adversarial_set:
+    """Attack one model on some of the images that it classifies correctly."""
+    input:
+        data="<study>/data.safetensors",
+        model=MODEL,
+    output:
+        adversarial=temp(PART),
+    log:
+        "<study>/logs/generate_adversarial_set/{model}-seed{seed}-{attack}-{part}.log",
+    wildcard_constraints:
+        attack=either(study.attacks_in_parts(True)),
+    conda:
+        ENVIRONMENT
+    threads: study.config["threads"]["attack"]
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=gpus,
+    params:
+        spec=spec_of("attack_part"),
+        code=code_of("generate_adversarial_set"),
+    shell:
+        "python -m blindspots.steps.generate_adversarial_set --spec {params.spec:q}"
+        " --code {params.code} --threads {threads} --data {input.data:q} --model {input.model:q}"
+        " --output {output.adversarial:q} > {log:q} 2>&1"
+
+
+rule gather_adversarial_set:
+    """Join the parts of an adversarial set; it is the one that a single job would have made."""
+    input:
+        parts=parts_of_set,
+    output:
+        adversarial=SET,
+    log:
+        "<study>/logs/gather_adversarial_set/{model}-seed{seed}-{attack}.log",
+    wildcard_constraints:
+        attack=either(study.attacks_in_parts(True)),
+    conda:
+        ENVIRONMENT
+    threads: study.config["threads"]["attack"]
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        spec=spec_of("generate_adversarial_set"),
+        code=code_of("generate_adversarial_set"),
+    shell:
+        "python -m blindspots.steps.gather_adversarial_set --spec {params.spec:q}"
+        " --code {params.code} --threads {threads} --parts {input.parts:q}"
         " --output {output.adversarial:q} > {log:q} 2>&1"
 
 

@@ -52,18 +52,25 @@ wildcard_constraints:
     table="[A-Za-z][A-Za-z0-9_-]*",
     grid="[A-Za-z][A-Za-z0-9_-]*",
     seed="[0-9]+",
+    part="[0-9]+",
 
 
 MODEL = "<study>/models/{model}/seed{seed}.safetensors"
 SET = "<study>/adversarial/{model}/seed{seed}/{attack}.safetensors"
+PART = "<study>/adversarial/{model}/seed{seed}/{attack}.parts/{part}.safetensors"
 ROW = "<study>/rows/{model}/seed{seed}/{attack}.json"
 NOISE_ROW = "<study>/rows/noise/seed{seed}/{pool}.json"
 FIGURES = "<study>/figures"
 
 
 def typed(wildcards):
-    """Return wildcards as the study knows them: seeds are numbers."""
-    return {k: int(v) if k == "seed" else v for k, v in wildcards.items()}
+    """Return wildcards as the study knows them: seeds and parts are numbers."""
+    return {k: int(v) if k in ("seed", "part") else v for k, v in wildcards.items()}
+
+
+def either(names):
+    """Return the pattern of a wildcard that is one of some names; of none, it matches nothing."""
+    return "|".join(names) or "(?!)"
 
 
 def spec_of(step):
@@ -89,6 +96,12 @@ def gpus(wildcards):
     device = study.config["device"]
     here = device == "cuda" or which("nvidia-smi") is not None
     return int(device != "cpu" and (here or not workflow.local_exec))
+
+
+def parts_of_set(wildcards):
+    """Return the parts of an adversarial set, in order."""
+    count = study.config["attacks"][wildcards.attack]["parts"]
+    return expand(PART, part=range(count), **dict(wildcards.items()))
 
 
 def victims_of_row(wildcards):

@@ -28,7 +28,7 @@ def lbfgs(
     *,
     targets=None,
     start_steps=20,
-    evaluations=8,
+    evaluations=6,
     inner_evaluations=4,
     pairs=3,
     polish_steps=10,

@@ -16,7 +16,7 @@ from blindspots.optim.anderson import AndersonMixing
 
 # Margins up to this share of (gradient norm x perturbation length) count as binding.
 BINDING = 1e-3
-FOLLOWED = 6  # competing classes after the first step: more hardly ever bind together
+FOLLOWED = 6  # competing classes on the way: more hardly ever bind together
 WINDOW = 3  # of the Anderson acceleration
 ARRIVED = 1e-4  # movement by a projection, relative to the perturbation, at which a row is done
 LOST, LOST_AFTER = 0.1, 4  # a row that still moves so much after so many steps won't arrive
@@ -60,7 +60,9 @@ def polish(objective, origin, start, *, steps, cut_steps, competitors):
         Gradients computed.
     """
     count = objective.logits(start[:1]).shape[1]
-    most = min(max(competitors, FOLLOWED), count - 1)
+    followed = min(competitors, FOLLOWED)
+    first = followed if objective.targets is not None else competitors
+    most = min(first, count - 1)
     memory = origin.new_empty(2, most * origin.numel())  # fresh memory costs more than it holds
     best = origin.clone()
     distance = origin.new_full((len(origin),), torch.inf)
@@ -69,7 +71,7 @@ def polish(objective, origin, start, *, steps, cut_steps, competitors):
     rows = torch.arange(len(origin), device=origin.device)
     walk = _Walk(objective, origin, start, origin.new_zeros(len(origin), count))
     for step in range(steps + 1):
-        walk.look(competitors if step == 0 else FOLLOWED, memory)
+        walk.look(followed if step else first, memory)
         evaluations[rows] += walk.evaluated
         movement[rows] = walk.moves / walk.length.clamp_min(1e-30)
         done = walk.arrived | ((movement[rows] > LOST) & (step == LOST_AFTER))
@@ -135,10 +137,11 @@ def _certificate(objective, origin, point, competitors):
     if objective.targets is not None:
         # The other classes are looked at where they might bind, too.
         far = 4 * BINDING * gradients[:, 0].norm(dim=1) * length
-        rows = (objective.margins(point, 2)[:, -1] <= far).nonzero()[:, 0]
+        near = (objective.margins(point, competitors) <= far[:, None]).sum(1)
+        rows = (near > 1).nonzero()[:, 0]
         if len(rows):
-            some = objective.select(rows)
-            margins, gradients, _ = some.margins_and_gradients(point[rows], competitors)
+            some, most = objective.select(rows), int(near.max())
+            margins, gradients, _ = some.margins_and_gradients(point[rows], most)
             able[rows] &= has_margin(margins, gradients, length[rows]).all(1)
             residual[rows] = kkt_residual(margins, gradients, origin[rows], point[rows])
             evaluations[rows] += margins.shape[1]

@@ -5,7 +5,9 @@ import logging
 import torch
 from torch import nn
 
+from blindspots.checkpoint import NO_CHECKPOINT
 from blindspots.models.networks import SigmoidCode, linear_layers
+from blindspots.models.stage import NO_STAGE, Stage
 from blindspots.progress import Progress
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ def weight_decay(network, decays, convention):
     return total
 
 
-def train_classifier(network, images, labels, training, seed):
+def train_classifier(network, images, labels, training, seed, checkpoint=NO_CHECKPOINT):
     """Train a network in place.
 
     Parameters
@@ -54,6 +56,8 @@ def train_classifier(network, images, labels, training, seed):
         auto-encoder ``pretraining``.
     seed : int
         Seed of the order of the minibatches.
+    checkpoint : blindspots.checkpoint.NoCheckpoint
+        Or another class with its methods; training goes on from what it has, with the same result.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def train_classifier(network, images, labels, training, seed):
     record = {}
     codes = [m for m in network.modules() if isinstance(m, SigmoidCode)]
     for code in codes:
-        record["pretraining"] = train_sparse_code(code, images, training["pretraining"])
+        record["pretraining"] = train_sparse_code(code, images, training["pretraining"], checkpoint)
         code.requires_grad_(False)
     head = network
     if codes:  # the code is frozen and comes first: compute it once
@@ -84,10 +88,13 @@ def train_classifier(network, images, labels, training, seed):
             total += _backward(error / len(images))
         return total
 
+    stage = Stage(checkpoint, "training", head)
     if training["optimizer"] == "lbfgs":
-        record |= minimize_lbfgs(head.parameters(), full_batch, training)
+        record |= minimize_lbfgs(head.parameters(), full_batch, training, stage)
     else:
-        record |= _minimize_stochastic(head.parameters(), loss, images, labels, training, seed)
+        record |= _minimize_stochastic(
+            head.parameters(), loss, images, labels, training, seed, stage
+        )
     return record
 
 
@@ -97,7 +104,7 @@ def _backward(part):
     return part.detach()
 
 
-def train_sparse_code(code, images, pretraining):
+def train_sparse_code(code, images, pretraining, checkpoint=NO_CHECKPOINT):
     """Train a sigmoid code as a sparse auto-encoder with a sigmoid decoder, by L-BFGS.
 
     Mean over images of half the squared reconstruction error, plus ``sparsity_weight`` times the
@@ -110,6 +117,8 @@ def train_sparse_code(code, images, pretraining):
     images : torch.Tensor of float32, shape (N, ...)
     pretraining : dict
         The three numbers named above and L-BFGS settings.
+    checkpoint
+        As for `train_classifier`.
 
     Returns
     -------
@@ -122,6 +131,10 @@ def train_sparse_code(code, images, pretraining):
     nn.init.xavier_uniform_(decoder.weight, generator=torch.Generator().manual_seed(units))
     nn.init.zeros_(decoder.bias)
     target = pretraining["sparsity_target"]
+    stage = Stage(checkpoint, "pretraining", code, decoder)
+    position = stage.resume({})
+    if "record" in position:
+        return position["record"]
 
     def full_batch():
         with torch.no_grad():
@@ -141,10 +154,13 @@ def train_sparse_code(code, images, pretraining):
             total += error.detach()
         return total
 
-    return minimize_lbfgs([*code.parameters(), *decoder.parameters()], full_batch, pretraining)
+    parameters = [*code.parameters(), *decoder.parameters()]
+    record = minimize_lbfgs(parameters, full_batch, pretraining, stage)
+    stage.save({"record": record}, force=True)  # the history of L-BFGS goes
+    return record
 
 
-def minimize_lbfgs(parameters, loss_with_gradient, settings):
+def minimize_lbfgs(parameters, loss_with_gradient, settings, stage=NO_STAGE):
     """Minimise a full-batch loss with L-BFGS and a strong Wolfe line search.
 
     Converged means that a block of iterations lowered the loss by less than ``tolerance`` times
@@ -158,6 +174,8 @@ def minimize_lbfgs(parameters, loss_with_gradient, settings):
     settings : dict
         ``max_evaluations`` (no iteration begins after as many; the last may need a few more),
         ``history``, ``tolerance``.
+    stage : Stage
+        Where to go on from, and what to save.
 
     Returns
     -------
@@ -175,8 +193,9 @@ def minimize_lbfgs(parameters, loss_with_gradient, settings):
         tolerance_grad=0.0,
         tolerance_change=0.0,
     )
-    used = 0
-    progress = Progress("L-BFGS", limit)
+    position = stage.resume({"used": 0, "previous": float("inf")}, optimizer=optimizer)
+    used, previous = position["used"], position["previous"]
+    progress = Progress("L-BFGS", limit, used)
 
     def closure():
         nonlocal used
@@ -186,7 +205,7 @@ def minimize_lbfgs(parameters, loss_with_gradient, settings):
         progress.report(used, f"loss {value.item():.6f}")
         return value
 
-    previous, stopped_by = float("inf"), "evaluations"
+    stopped_by = "evaluations"
     while used < limit:
         optimizer.param_groups[0]["max_eval"] = limit - used
         value = optimizer.step(closure).item()  # the loss at the start of this block
@@ -194,6 +213,7 @@ def minimize_lbfgs(parameters, loss_with_gradient, settings):
             stopped_by = "tolerance"
             break
         previous = value
+        stage.save({"used": used, "previous": previous}, optimizer=optimizer)
     value = closure().item()
     norm = torch.cat([p.grad.flatten() for p in parameters]).norm().item()
     LOG.info("stopped by %s after %d evaluations, loss %.6f", stopped_by, used, value)
@@ -206,7 +226,7 @@ def minimize_lbfgs(parameters, loss_with_gradient, settings):
     }
 
 
-def _minimize_stochastic(parameters, loss, images, labels, training, seed):
+def _minimize_stochastic(parameters, loss, images, labels, training, seed, stage):
     """Minimise the loss over shuffled minibatches with Adam or SGD, the rate decaying to zero."""
     epochs, batch = training["epochs"], training["batch_size"]
     rate = training["learning_rate"]
@@ -217,8 +237,11 @@ def _minimize_stochastic(parameters, loss, images, labels, training, seed):
     batches = -(-len(images) // batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
     generator = torch.Generator().manual_seed(seed)
-    progress = Progress(training["optimizer"], epochs * batches)
-    for epoch in range(epochs):
+    position = stage.resume({"epoch": 0}, optimizer=optimizer, schedule=schedule)
+    for _ in range(position["epoch"]):  # the orders already gone through
+        torch.randperm(len(images), generator=generator)
+    progress = Progress(training["optimizer"], epochs * batches, position["epoch"] * batches)
+    for epoch in range(position["epoch"], epochs):
         order = torch.randperm(len(images), generator=generator).to(images.device)
         for index, rows in enumerate(order.split(batch)):
             optimizer.zero_grad()
@@ -227,9 +250,11 @@ def _minimize_stochastic(parameters, loss, images, labels, training, seed):
             optimizer.step()
             schedule.step()
             progress.report(epoch * batches + index + 1, f"loss {value.item():.4f}")
+        position = {"epoch": epoch + 1, "loss": value.item()}
+        stage.save(position, optimizer=optimizer, schedule=schedule)
     return {
         "evaluations": epochs * batches,
-        "loss": value.item(),
+        "loss": position["loss"],
         "converged": None,
         "stopped_by": "epochs",
     }

@@ -1,21 +1,22 @@
-"""Attack one model on the images of one pool that it classifies correctly."""
+"""Attack one model on the images of one pool that it classifies correctly, or on a part of them."""
 
 import logging
 
-import numpy as np
+import torch
 
-from blindspots.artifacts import write_tensors
-from blindspots.attacks.best_of import MEMBERS
+from blindspots.attacks.best_of import MEMBERS, BestOfResult
 from blindspots.attacks.external import AttackError
 from blindspots.attacks.methods import method
-from blindspots.attacks.result import concatenate
 from blindspots.attacks.targets import choose_targets
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
 from blindspots.models.inference import logits_of
+from blindspots.parts import part_of
 from blindspots.progress import Progress
+from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images, load_network, to_arrays
+from blindspots.steps.sets import write_set
 
 LOG = logging.getLogger(__name__)
 
@@ -50,38 +51,58 @@ def main(job, options):
         base=spec["images"]["of"],
         given=attack.get("given"),
     )
+    part = part_of(len(images), chunk, *spec.get("part", (0, 1)))
+    if isinstance(targets, torch.Tensor):
+        targets = targets[part]
+    checkpoint = FileCheckpoint(job, options.output, device)
     try:
-        result = _attacked(network, images, labels, targets, attack, chunk)
+        found = _attacked(network, images[part], labels[part], targets, attack, chunk, checkpoint)
     except AttackError as error:
         raise UserError(str(error)) from error
-    failed = int((~result.success).sum())
-    LOG.info("%d attacked, %d failed", len(images), failed)
-    LOG.info("mean RMS %.5f", result.rms.nanmean())
-    if attack["method"] == "best_of":
-        members = attack["options"].get("members", MEMBERS)
-        for member, share in zip(members, result.shares(members), strict=True):
-            LOG.info("%s %s won %.1f %%", member["method"], member.get("options", {}), 100 * share)
-    arrays = to_arrays({**vars(result), "labels": labels})
-    arrays["indices"] = np.ascontiguousarray(indices)
-    provenance = job.provenance(left_out=left_out, failed=failed, device=device.type)
-    write_tensors(options.output, arrays, provenance)
+    if "winners" in found:
+        _log_shares(found, attack["options"].get("members", MEMBERS))
+    arrays = to_arrays({**found, "labels": labels[part]})
+    arrays["indices"] = indices[part]
+    write_set(
+        job,
+        options.output,
+        arrays,
+        left_out=left_out,
+        device=device.type,
+        threads=job.threads,
+    )
+    checkpoint.remove()
 
 
-def _attacked(network, images, labels, targets, attack, chunk):
-    """Attack in chunks, with progress in the log."""
+def _attacked(network, images, labels, targets, attack, chunk, checkpoint):
+    """Attack in chunks, with progress in the log; return what is known of each image."""
+    if len(images) == 0:  # there are more parts than chunks
+        return {"success": torch.zeros(0, dtype=torch.bool), "rms": torch.zeros(0)}
     attack_images = method(attack["method"])
-    progress = Progress(f"{attack['method']}, images", len(images))
-    results = []
-    for start in range(0, len(images), chunk):
+    found = checkpoint.load("attack") or {}
+    done = len(found.get("success", ()))
+    progress = Progress(f"{attack['method']}, images", len(images), done)
+    parts = [found] if done else []
+
+    def joined():
+        parts[:] = [{name: torch.cat([part[name] for part in parts]) for name in parts[0]}]
+        return parts[0]
+
+    for start in range(done, len(images), chunk):
         part = slice(start, start + chunk)
-        goal = targets if targets is None or isinstance(targets, str) else targets[part]
-        results.append(
-            attack_images(
-                network, images[part], labels[part], targets=goal, chunk=chunk, **attack["options"]
-            )
+        goal = targets[part] if isinstance(targets, torch.Tensor) else targets
+        result = attack_images(
+            network, images[part], labels[part], targets=goal, chunk=chunk, **attack["options"]
         )
+        parts.append({name: value.cpu() for name, value in vars(result).items()})
+        checkpoint.save("attack", joined)
         progress.report(min(start + chunk, len(images)), "")
-    return concatenate(results)
+    return joined()
+
+
+def _log_shares(found, members):
+    for member, share in zip(members, BestOfResult(**found).shares(members), strict=True):
+        LOG.info("%s %s won %.1f %%", member["method"], member.get("options", {}), 100 * share)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from functools import cache
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from blindspots.steps.cells import CellCache
 from blindspots.steps.loading import load_network
 
 LOG = logging.getLogger(__name__)
+TOGETHER = 16  # victims in memory at one time
 
 
 def write_row(job, options, device, *, pool, identity, found=None, source=None):
@@ -41,51 +41,56 @@ def write_row(job, options, device, *, pool, identity, found=None, source=None):
     if found is not None:
         adversarial = found["images"]
         extra = {key: found[key].cpu().numpy() for key in ("targets", "success")}
-    victims, digests = {}, {}
-    for name, path in zip(spec["victims"], options.victims, strict=True):
-        victims[name], about = load_network(path, job.upstream("victims")[name], device)
-        digests[name] = about["content"]
+    paths = dict(zip(spec["victims"], options.victims, strict=True))
     folder = os.environ["BLINDSPOTS_CELLS"]
     known = CellCache(folder, identity, job.code, spec["versions"], device.type)
+    stream = (base, spec["seed"])
 
     def answers(networks, variant):
-        stream = (base, spec["seed"])
         return answers_of_all(
             networks, variant, images, adversarial, indices, stream, spec["chunk"]
         )
 
-    @cache
-    def clean_right(name):
-        return answers({name: victims[name]}, {"kind": CLEAN})[0][name] == truth
-
-    rows, computed = [], 0
-    progress = Progress("variants", len(spec["variants"]))
-    for done, variant in enumerate(spec["variants"], start=1):
-        cells = {name: known.get(digests[name], variant) for name in victims}
-        missing = {name: network for name, network in victims.items() if cells[name] is None}
-        if missing:
-            networks = missing if source is None else {**missing, None: source}
-            answered, sizes = answers(networks, variant)
-            rms = _rms(variant, sizes, extra.get("success"))
-            for name in missing:
-                counts = transfer_counts(
-                    answered[name], truth, clean_right(name), source=answered.get(None), **extra
-                )
-                cells[name] = {**counts, "rms": rms}
-                known.put(digests[name], variant, cells[name])
-        computed += len(missing)
-        rows += [
-            {
-                "source": spec["source"],
-                "victim": name,
-                "seed": spec["seed"],
-                "attack": spec["attack"],
-                "variant": variant_name(variant),
-                **counts,
-            }
-            for name, counts in cells.items()
-        ]
-        progress.report(done, "")
+    names, variants = spec["victims"], spec["variants"]
+    cells, computed = [{} for _ in variants], 0
+    progress = Progress("cells", len(names) * len(variants))
+    for block in (names[start : start + TOGETHER] for start in range(0, len(names), TOGETHER)):
+        victims, digests, clean_right = {}, {}, {}
+        for name in block:
+            victims[name], about = load_network(paths[name], job.upstream("victims")[name], device)
+            digests[name] = about["content"]
+        for number, variant in enumerate(variants):
+            counted = {name: known.get(digests[name], variant) for name in block}
+            missing = {name: victims[name] for name in block if counted[name] is None}
+            if missing:
+                if new := {name: n for name, n in missing.items() if name not in clean_right}:
+                    clean, _ = answers(new, {"kind": CLEAN})
+                    clean_right |= {name: clean[name] == truth for name in new}
+                networks = missing if source is None else {**missing, None: source}
+                answered, sizes = answers(networks, variant)
+                rms = _rms(variant, sizes, extra.get("success"))
+                for name in missing:
+                    right = clean_right[name]
+                    counts = transfer_counts(
+                        answered[name], truth, right, source=answered.get(None), **extra
+                    )
+                    counted[name] = {**counts, "rms": rms}
+                    known.put(digests[name], variant, counted[name])
+            computed += len(missing)
+            cells[number] |= counted
+            progress.report(sum(map(len, cells)), "")
+    rows = [
+        {
+            "source": spec["source"],
+            "victim": name,
+            "seed": spec["seed"],
+            "attack": spec["attack"],
+            "variant": variant_name(variant),
+            **counts,
+        }
+        for variant, counted in zip(variants, cells, strict=True)
+        for name, counts in counted.items()
+    ]
     LOG.info("%d cells, %d of them computed now", len(rows), computed)
     write_text(options.output, canonical_json({**job.provenance(), "rows": rows}) + "\n")
 

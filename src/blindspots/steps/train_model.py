@@ -7,6 +7,7 @@ from blindspots.errors import UserError
 from blindspots.models.networks import build_network
 from blindspots.models.training import train_classifier
 from blindspots.randomness import stable_seed
+from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images, save_network
 
@@ -27,7 +28,8 @@ def main(job, options):
             raise
         raise UserError(f"the network {spec['architecture']['kind']} failed: {error}") from error
     network.to(device)
-    record = train_classifier(network, images, labels, spec["training"], seed)
+    checkpoint = FileCheckpoint(job, options.output, device)
+    record = train_classifier(network, images, labels, spec["training"], seed, checkpoint)
     if record["converged"] is False:
         LOG.warning("not converged within %d evaluations", record["evaluations"])
     about = {
@@ -37,6 +39,7 @@ def main(job, options):
     }
     provenance = job.provenance(network=about, training=record, device=device.type)
     save_network(options.output, network, provenance)
+    checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -12,9 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 from blindspots.artifacts import canonical_json, file_digest, job_digest
 from blindspots.data.catalogue import BASES, CATALOGUE
 from blindspots.errors import UserError
+from blindspots.parts import part_spec
 from blindspots.study.config import validated
 from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
 
+SHORT = 12  # hexadecimal digits by which jobs with many inputs know each of them
+MOST_ROWS = 1100  # whose paths and digests fit into a command of 128 KiB
 NUMERIC = ("numpy", "torch")
 TABLES = ("numpy", "pandas")
 PLOTS = ("matplotlib", "numpy", "pandas", "seaborn")
@@ -79,6 +82,12 @@ class Study:
         self.config = validated(config, schema, files)
         self.name = self.config["study"]
         self._digests = {}
+        if len(self.row_jobs) > MOST_ROWS:
+            raise UserError(
+                f"the study has {len(self.row_jobs)} rows (sets x seeds, and pools x seeds), more "
+                f"than the {MOST_ROWS} that one command can name; split it into several studies, "
+                "for instance one for each seed"
+            )
         self._check_code_of_others()
 
     def _check_code_of_others(self):
@@ -113,6 +122,10 @@ class Study:
         """The attacks that an experiment uses, in the order of the sets."""
         names = dict.fromkeys(attack for _, attack in self.sets)
         return [self.config["attacks"][name] for name in names]
+
+    def attacks_in_parts(self, several):
+        """Return the names of the attacks whose sets several jobs make, or one job."""
+        return [n for n, entry in self.config["attacks"].items() if (entry["parts"] > 1) == several]
 
     @cached_property
     def pools(self):
@@ -199,6 +212,13 @@ class Study:
             self._digests[key] = job_digest(spec, code)
         return self._digests[key]
 
+    def _short(self, step, **wildcards):
+        """Return the beginning of a digest, for jobs with so many inputs that length matters.
+
+        A command is one argument to the shell, at most 128 KiB.
+        """
+        return self.digest(step, **wildcards)[:SHORT]
+
     def _split(self, name):
         if name in BASES:
             return {"of": name}
@@ -247,7 +267,7 @@ class Study:
         compute = self._compute("attack")
         compute["versions"] |= _peer_versions([method for method, _ in _engines(entry)])
         return {
-            "attack": {key: value for key, value in entry.items() if key != "images"},
+            "attack": {k: value for k, value in entry.items() if k not in ("images", "parts")},
             "images": self._split(entry["images"]),
             "seed": seed,
             "chunk": self.config["chunk"],
@@ -257,6 +277,10 @@ class Study:
             },
             **compute,
         }
+
+    def _attack_part(self, model, seed, attack, part):
+        spec = self._generate_adversarial_set(model, seed, attack)
+        return part_spec(spec, part, self.config["attacks"][attack]["parts"])
 
     def _check_engines(self):
         engines = {canonical_json(e): e for attack in self.used_attacks for e in _engines(attack)}
@@ -310,7 +334,7 @@ class Study:
         }
 
     def _victim_digests(self, victims, seed):
-        return {name: self.digest("train_model", model=name, seed=seed) for name in victims}
+        return {name: self._short("train_model", model=name, seed=seed) for name in victims}
 
     @property
     def row_jobs(self):
@@ -326,7 +350,7 @@ class Study:
         ]
 
     def _collect_transfer(self):
-        rows = [self.digest(step, **wildcards) for step, wildcards in self.row_jobs]
+        rows = [self._short(step, **wildcards) for step, wildcards in self.row_jobs]
         return {"upstream": {"rows": rows}}
 
     def _shown(self, experiment):
@@ -384,7 +408,7 @@ class Study:
             "versions": _versions(PLOTS),
             "upstream": {
                 "sets": [
-                    self.digest(
+                    self._short(
                         "generate_adversarial_set", model=source, seed=seed, attack=shown["attack"]
                     )
                     for source in shown["sources"]
