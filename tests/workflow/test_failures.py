@@ -37,7 +37,7 @@ if step and f"blindspots.steps.{step}" in sys.orig_argv:
         def deadly(source, target):
             replace(source, target)
             saved.append(str(target).endswith(".checkpoint"))
-            if sum(saved) == 2 and once():
+            if any(saved) and once():
                 os.kill(os.getpid(), signal.SIGKILL)
         os.replace = deadly
 """

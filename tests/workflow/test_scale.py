@@ -65,7 +65,6 @@ def test_study_of_many_models(fresh, tmp_path):
     """As many jobs of a kind as there are models, none for each pair; all of them run."""
     fresh.edit_config(many_models)
     text = fresh.make("--dry-run", "--quiet", "rules")
-    fresh.make("--dry-run", "--quiet", "all")
     counts = dict(re.findall(r"^(\w+) +(\d+)$", text, re.MULTILINE))
     once = ("all", "prepare_data", "check_engines", "collect_transfer", "plot_transfer")
     once += ("plot_error_curves", "plot_distortions", "plot_adversarial_examples")
