@@ -1,5 +1,6 @@
 # make run            the study on the embedded digits, offline, and its report
 # make run STUDY=mnist  the paper's own study (studies/mnist.yaml over config.yaml)
+# make plan           what the next run will do, and why, in words
 # make test           every check and test
 # make benchmark      attacks side by side, on the models of the paper's study
 STUDY ?= digits
@@ -9,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test lint benchmark clean
+.PHONY: help setup run plan report test lint benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -27,6 +28,10 @@ run: studies/$(STUDY).yaml setup
 	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml
 	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml \
 		--report results/$(STUDY)/report.html
+
+plan: studies/$(STUDY).yaml setup
+	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} python -m blindspots.study.explain \
+		--configfile studies/$(STUDY).yaml
 
 # Made only where the file is not there: a study that nobody wrote.
 studies/%.yaml:

@@ -1,11 +1,14 @@
 """Specifications and identities of jobs: what an edit of the configuration reruns."""
 
+import ast
 import json
+import sys
 from copy import deepcopy
 
 import pytest
 
 from blindspots.errors import UserError
+from blindspots.study import fingerprint
 from blindspots.study.plan import MOST_ROWS, Study
 
 
@@ -192,6 +195,27 @@ def test_amplified_level_leaves_models_sets_and_noise(changed_by):
     assert not steps(changed) & {"prepare_data", "train_model", "generate_adversarial_set"}
 
 
+@pytest.mark.parametrize(
+    ("model", "edit"),
+    [
+        ("M1p", lambda m: m.update(widths=m["widths"][::-1])),
+        ("M1p", lambda m: m.update(weight_decay=m["weight_decay"][::-1])),
+        (
+            "AE400-10",
+            lambda m: m.update(
+                weight_decay=m["pretraining"]["weight_decay"],
+                pretraining={**m["pretraining"], "weight_decay": m["weight_decay"]},
+            ),
+        ),
+    ],
+    ids=["widths", "decays of layers", "decays of code and softmax"],
+)
+def test_swapped_values_are_another_model(changed_by, model, edit):
+    """Specifications have order and keys; a set of the same values would not tell."""
+    changed = changed_by(lambda config: edit(config["models"][model]))
+    assert {n for n in changed if n.startswith("train_model")} == {f"train_model {model}"}
+
+
 def test_new_model_leaves_models_and_sets(changed_by):
     def edit(config):
         config["experiments"]["cross_training_set"]["sources"].append("conv")
@@ -316,6 +340,56 @@ def test_user_module_is_part_of_the_code(config, study_of, tmp_path):
         "train_model", model="M1", seed=0
     )
     assert "train_model own" in jobs(study)
+
+
+# What steps import and no specification names, and why it changes no byte of their outputs.
+HARMLESS = {
+    "safetensors": "the container; content has a digest of its own",
+    "torchvision": "downloads files, whose digests are checked",
+}
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist"])
+def test_versions_of_all_that_a_step_imports_are_in_its_specification(config, study_of, dataset):
+    study = study_of({**config, "dataset": dataset})
+    for name, spec in all_specs(study).items():
+        step = name.split()[0]
+        found = imported(f"blindspots.steps.{step}") - HARMLESS.keys()
+        if step == "prepare_data":
+            found -= {"torch"} | ({"sklearn"} if dataset == "mnist" else set())
+        if step == "collect_transfer":
+            found -= {"numpy"}  # of the functions that write tensors
+        found = {"scikit-learn" if library == "sklearn" else library for library in found}
+        assert found <= json.loads(spec).get("versions", {}).keys(), name
+
+
+def all_specs(study):
+    """Return the specification of one job of every step."""
+    model, attack = study.sets[0]
+    set_of_one = {"model": model, "seed": 0, "attack": attack}
+    return {
+        "prepare_data": study.spec("prepare_data"),
+        "train_model": study.spec("train_model", model=model, seed=0),
+        "generate_adversarial_set": study.spec("generate_adversarial_set", **set_of_one),
+        "check_engines": study.spec("check_engines"),
+        "evaluate_transfer": study.spec("evaluate_transfer", **set_of_one),
+        "evaluate_noise": study.spec("evaluate_noise", pool=study.pools[0], seed=0),
+        "collect_transfer": study.spec("collect_transfer"),
+        **specs(study),
+    }
+
+
+def imported(module):
+    """Return the libraries that a module and the package modules behind it import."""
+    found = set()
+    for name in fingerprint._closure(module):
+        tree = ast.parse(fingerprint._source_path(name).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module)
+    return {name.split(".")[0] for name in found} - sys.stdlib_module_names - {"blindspots"}
 
 
 def test_mistake_is_told_on_construction(config, study_of):

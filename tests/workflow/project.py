@@ -18,6 +18,17 @@ def left_out(folder, names):
     return [name for name in names if name in top or name.endswith(("__pycache__", "_cache"))]
 
 
+def jobs_of(dry_run):
+    """Return the jobs that a dry run lists, as ``rule wildcard wildcard ...``."""
+    jobs = set()
+    for block in re.split(r"\n(?=(?:local)?rule )", dry_run)[1:]:
+        rule = re.match(r"(?:local)?rule (\w+):", block)[1]
+        wildcards = re.search(r"\n    wildcards: (.*)", block)
+        values = re.findall(r"=([^,\n]+)", wildcards[1]) if wildcards else []
+        jobs.add(" ".join([rule, *values]))
+    return jobs - {"all"}
+
+
 class Project:
     """A copy of the project in a folder of its own."""
 
@@ -51,14 +62,7 @@ class Project:
 
     def planned(self, *arguments):
         """Return the jobs that the next run would do, as ``rule wildcard wildcard ...``."""
-        text = self.make("--dry-run", *arguments)
-        jobs = set()
-        for block in re.split(r"\n(?=(?:local)?rule )", text)[1:]:
-            rule = re.match(r"(?:local)?rule (\w+):", block)[1]
-            wildcards = re.search(r"\n    wildcards: (.*)", block)
-            values = re.findall(r"=([^,\n]+)", wildcards[1]) if wildcards else []
-            jobs.add(" ".join([rule, *values]))
-        return jobs - {"all"}
+        return jobs_of(self.make("--dry-run", *arguments))
 
     def edit_config(self, change):
         """Change the configuration in place: ``change`` gets it as a mapping."""

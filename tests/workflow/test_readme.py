@@ -14,10 +14,11 @@ COMMANDS = {
     "make run": "test_study.py",
     "make test": "what runs these tests",
     "make benchmark": "test_benchmarks.py, the script",
+    "make plan": "test_study.py",
+    "make plan STUDY=mnist": "test_study.py, with another study",
     "make run STUDY=mnist": "test_mnist_study_is_planned",
     "make run STUDY=name": "test_unknown_study_is_told",
     "snakemake --cores 2": "project.py",
-    "snakemake --cores 2 --dry-run": "project.py",
     "snakemake --unlock": "test_failures.py",
 }
 

@@ -44,6 +44,29 @@ def test_second_run_has_nothing_to_do(digits):
     assert "Nothing to be done" in digits.make("--configfile", "studies/digits.yaml")
 
 
+def test_plan_is_told_in_words(digits):
+    """By the README's command: before and after an edit, of this study and of one not yet run."""
+
+    def plan(*study):
+        done = subprocess.run(
+            ["make", "plan", *study], cwd=digits.path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert plan() == "Nothing will run: every artifact of the study is up to date.\n"
+    study = digits.path / "studies/digits.yaml"
+    text = study.read_text()
+    study.write_text(f"{text}models: {{M1: {{label: Net}}}}\n")
+    try:
+        said = plan()
+    finally:
+        study.write_text(text)
+    assert said.startswith("5 jobs will run; all else is up to date.\n")
+    assert '\n  table3, table4: labels.M1 "M1" -> "Net"\n' in said
+    assert "train model (10)" not in said and "train model (9)" in plan("STUDY=mnist")
+
+
 def test_every_cell_of_the_transfer_table_adds_up(digits):
     rows = rows_of(digits.path / "results/digits/transfer.csv")
     keys = {

@@ -18,9 +18,12 @@ from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
 
 SHORT = 12  # hexadecimal digits by which jobs with many inputs know each of them
 MOST_ROWS = 1100  # whose paths and digests fit into a command of 128 KiB
+# Libraries whose version may change an output's bytes, called by us or by those that we call.
 NUMERIC = ("numpy", "torch")
 TABLES = ("numpy", "pandas")
-PLOTS = ("matplotlib", "numpy", "pandas", "seaborn")
+MARKUP = ("jinja2", "tabulate")  # LaTeX and Markdown
+PLOTS = ("matplotlib", "numpy", "pandas", "pillow", "seaborn")  # pillow: pixels, in SVG too
+VIOLINS = ("scipy",)
 OPTIMIZER_KEYS = {
     "lbfgs": ("max_evaluations", "history", "tolerance"),
     "adam": ("epochs", "batch_size", "learning_rate"),
@@ -386,7 +389,7 @@ class Study:
                 name: self.config["models"][name]["description"] for name in shown["labels"]
             },
             "printed": file_digest(self.reference / printed) if printed else None,
-            "versions": _versions(TABLES),
+            "versions": _versions((*TABLES, *MARKUP)),
             "upstream": {"transfer": self.digest("collect_transfer")},
         }
 
@@ -405,7 +408,7 @@ class Study:
         return {
             **{key: shown[key] for key in said},
             "labels": {source: self.label(source) for source in shown["sources"]},
-            "versions": _versions(PLOTS),
+            "versions": _versions((*PLOTS, *VIOLINS)),
             "upstream": {
                 "sets": [
                     self._short(
