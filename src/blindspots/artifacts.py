@@ -114,7 +114,7 @@ def read_header(path):
             return provenance
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run snakemake to make it") from None
-    except (struct.error, ValueError, KeyError, TypeError):
+    except (struct.error, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{path} is damaged or not an artifact of blindspots; delete it and run again"
         ) from None
@@ -144,12 +144,14 @@ def read_tensors(path, job=None):
 
     provenance = read_header(path)
     _check_job(path, provenance.get("job"), job)
+    said = {key: value for key, value in provenance.items() if key != "content"}
     try:
         tensors = load_file(path)
-    except SafetensorError:
+        content = _content_digest(tensors, said)
+    # The last three: types that numpy lacks, and numbers that JSON lacks.
+    except (SafetensorError, TypeError, AttributeError, ValueError):
         raise UserError(f"{path} is truncated or damaged; delete it and run again") from None
-    said = {key: value for key, value in provenance.items() if key != "content"}
-    if _content_digest(tensors, said) != provenance.get("content"):
+    if content != provenance.get("content"):
         raise UserError(f"{path} does not match its own digest; delete it and run again")
     return tensors, provenance
 

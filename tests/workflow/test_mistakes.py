@@ -37,25 +37,61 @@ MISTAKES = {
 }
 
 
+def told_and_nothing_written(project, sentence):
+    """Run a project with a mistake that is found before anything runs."""
+    done = project.snakemake()
+    assert done.returncode == 1
+    assert sentence in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (project.path / "results").exists()
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistake_in_the_configuration(fresh, mistake):
     change, sentence = MISTAKES[mistake]
     fresh.edit_config(change)
-    done = fresh.snakemake()
+    told_and_nothing_written(fresh, sentence)
+
+
+# What a file holds that is no configuration, by itself or behind a right one. Snakemake reads it
+# and tells all but the first.
+TEXTS = {
+    "repeated key": (b"chunk: 5\n", "config.yaml, line 31: chunk is given a second time"),
+    "not closed": (b"a: [1\n", "is not valid JSON or YAML"),
+    "bytes that are no text": (b"# \xff\n", "'utf-8' codec can't decode byte 0xff"),
+}
+
+
+@pytest.mark.parametrize("mistake", TEXTS)
+def test_mistake_in_the_file(fresh, mistake):
+    content, sentence = TEXTS[mistake]
+    with fresh.config.open("ab") as stream:
+        stream.write(content)
+    told_and_nothing_written(fresh, sentence)
+
+
+def test_empty_file(fresh):
+    fresh.config.write_text("")
+    told_and_nothing_written(fresh, "must be given as JSON or YAML with keys at top level")
+
+
+def test_odd_characters_in_the_data_root(fresh):
+    """They are neither run by the shell nor formatted by Snakemake."""
+    root = "a'b \"$(touch made) {x}"
+    fresh.edit_config(lambda c: c.update(dataset="mnist", download=False, data_root=root))
+    done = fresh.snakemake("results/tiny/data.safetensors", BLINDSPOTS_DATA="")
     assert done.returncode == 1
-    assert sentence in done.stdout
+    assert f"error: {root}/MNIST/raw/train-images-idx3-ubyte is missing" in done.stdout
     assert "Traceback" not in done.stdout
-    assert not (fresh.path / "results").exists()
+    assert not (fresh.path / "made").exists()
 
 
 @pytest.mark.skipif(find_spec("adv_lib") is not None, reason="adv-lib is installed")
 def test_library_that_is_not_installed(fresh):
     fresh.edit_config(lambda c: c["attacks"]["few-random"].update(method="adv-lib:ddn"))
-    done = fresh.snakemake()
-    assert done.returncode == 1
-    assert "adv-lib:ddn needs adv-lib, which is not installed; envs/peers.txt says" in done.stdout
-    assert "Traceback" not in done.stdout
-    assert not (fresh.path / "results").exists()
+    told_and_nothing_written(
+        fresh, "adv-lib:ddn needs adv-lib, which is not installed; envs/peers.txt says"
+    )
 
 
 def test_option_that_a_users_attack_does_not_take(finished):

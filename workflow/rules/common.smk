@@ -2,6 +2,7 @@
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 from shutil import which
 
 import yaml
@@ -10,6 +11,7 @@ BASE = Path(workflow.basedir)
 sys.path.insert(0, str(BASE / "src"))
 
 from blindspots.errors import UserError
+from blindspots.study.config import refuse_repeated_keys
 from blindspots.study.plan import Study
 
 # Users' modules are looked for where their steps will find them.
@@ -18,6 +20,9 @@ SCHEMA = yaml.safe_load((BASE / "workflow/schemas/config.schema.yaml").read_text
 REFERENCE = BASE / "workflow/reference"
 
 try:
+    for path in workflow.configfiles:
+        if Path(path).suffix != ".json":  # which YAML would not read if it holds tabs
+            refuse_repeated_keys(path, yaml.compose(Path(path).read_text(encoding="utf-8")))
     study = Study(config, SCHEMA, REFERENCE, MODULE_PATH)
 except UserError as error:
     raise WorkflowError(str(error))
@@ -29,8 +34,14 @@ pathvars:
 
 CELLS = workflow.pathvars.apply("<study>/cells")
 ENVIRONMENT = "../../envs/blindspots.yaml"
-DATA_ROOT = os.environ.get("BLINDSPOTS_DATA") or study.config["data_root"]
+DATA_ROOT = os.environ.get("BLINDSPOTS_DATA") or os.path.expanduser(study.config["data_root"])
 DOWNLOAD = int(study.config["download"])
+
+
+def in_shell(text):
+    """Quote a text for the shell, and its braces for Snakemake, which formats the prefix."""
+    return quote(text).replace("{", "{{").replace("}", "}}")
+
 
 # One prefix, so that steps run the same in a virtual environment, under conda and as a module.
 with_conda = workflow.deployment_settings and any(
@@ -40,7 +51,7 @@ python_path = "" if with_conda else f"PATH={str(Path(sys.executable).parent)!r}:
 shell.prefix(
     f"set -euo pipefail; export {python_path}"
     f"PYTHONPATH={str(BASE / 'src')!r}:{str(BASE)!r}${{{{PYTHONPATH:+:$PYTHONPATH}}}} "
-    f"BLINDSPOTS_DATA={DATA_ROOT!r} BLINDSPOTS_DOWNLOAD={DOWNLOAD} BLINDSPOTS_CELLS={CELLS!r}; "
+    f"BLINDSPOTS_DATA={in_shell(DATA_ROOT)} BLINDSPOTS_DOWNLOAD={DOWNLOAD} BLINDSPOTS_CELLS={CELLS!r}; "
 )
 
 

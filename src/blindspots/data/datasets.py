@@ -61,6 +61,8 @@ def load_dataset(name, root, download):
     entry = CATALOGUE[name]
     if name == "digits":
         return _digits(entry)
+    if Path(root).exists() and not Path(root).is_dir():
+        raise _unusable(name, root, "is not a folder", "")
     folder = Path(root) / entry.folder / "raw"
     missing = [file for file in IDX_FILES.values() if _find(folder, file) is None]
     if missing:
@@ -106,16 +108,16 @@ def _read_idx(name, entry, folder, base, kind, magic, shape):
     """Read and check one IDX file: digest where one is known, header, size."""
     file = IDX_FILES[base, kind]
     path = _find(folder, file)
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unusable(name, path, f"cannot be read ({error})", f"{file}") from None
     expected = struct.pack(f">{1 + len(shape)}I", magic, *shape)
     length = len(expected) + int(np.prod(shape))
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+            content = stream.read(length + 1)  # no more: a small archive may hold terabytes
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unusable(name, path, f"cannot be read ({error})", f"{file}") from None
     if len(content) != length:
-        raise _unusable(name, path, f"holds {len(content)} bytes", f"{length}")
+        held = f"more than {length}" if len(content) > length else f"{len(content)}"
+        raise _unusable(name, path, f"holds {held} bytes", f"{length}")
     if content[: len(expected)] != expected:
         found = content[: len(expected)].hex()
         raise _unusable(name, path, f"starts with {found}", expected.hex())
@@ -135,10 +137,11 @@ def _download(name, entry, root, missing):
 
     folder = root / entry.folder / "raw"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
             LOG.info("downloading %s to %s", name, root)
             download(entry.folder, temporary)
+            folder.mkdir(parents=True, exist_ok=True)
             for file in missing:
                 source = Path(temporary) / entry.folder / "raw" / file
                 os.replace(source, folder / file)  # the same file system: below the data root

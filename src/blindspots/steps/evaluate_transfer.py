@@ -10,9 +10,9 @@ from blindspots.steps.rows import write_row
 def main(job, options):
     spec = job.spec
     device = configure_torch(spec["device"], job.threads)
-    found, about = load_adversarial_set(options.set, job.upstream("set"), device)
     whole = {"of": spec["base"]}
-    images, _, _, _ = load_images(options.data, job.upstream("data"), whole, device)
+    images, _, _, facts = load_images(options.data, job.upstream("data"), whole, device)
+    found, about = load_adversarial_set(options.set, job.upstream("set"), facts, device)
     source, source_about = load_network(options.source, job.upstream("source"), device)
     indices = found["indices"]
     if int(indices.max()) >= len(images):

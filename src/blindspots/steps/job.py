@@ -18,6 +18,10 @@ SENTENCES = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.EROFS: "the folder is read-only",
+    errno.EEXIST: "a file is where a folder should be",
+    errno.ENOTDIR: "a file is where a folder should be",
+    errno.EISDIR: "a folder is where a file should be",
+    errno.ENAMETOOLONG: "the name is too long",
 }
 
 

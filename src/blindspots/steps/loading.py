@@ -5,7 +5,10 @@ import torch
 
 from blindspots.artifacts import read_tensors, write_tensors
 from blindspots.data.splits import split_indices
+from blindspots.errors import UserError
 from blindspots.models.networks import build_network
+
+AGAIN = "delete it and run again"
 
 
 def load_images(path, job_digest, split, device):
@@ -30,13 +33,21 @@ def load_images(path, job_digest, split, device):
         Positions in the base set.
     facts : dict
         ``maximum``, ``classes``, ``shape``.
+
+    Raises
+    ------
+    UserError
+        If the file does not hold what it should.
     """
     tensors, provenance = read_tensors(path, job_digest)
-    base = split["of"]
-    indices = split_indices(split, len(tensors[f"{base}_labels"]))
-    pixels = torch.from_numpy(tensors[f"{base}_images"][indices]).to(device)
-    labels = torch.from_numpy(tensors[f"{base}_labels"][indices]).to(device)
-    return pixels.float() / provenance["facts"]["maximum"], labels, indices, provenance["facts"]
+    base, facts = split["of"], provenance["facts"]
+    images, labels = f"{base}_images", f"{base}_labels"
+    _check(path, tensors, labels, "int64", [], (0, facts["classes"] - 1))
+    _check(path, tensors, images, "uint8", facts["shape"], (0, facts["maximum"]), labels)
+    indices = split_indices(split, len(tensors[labels]))
+    pixels = torch.from_numpy(tensors[images][indices]).to(device)
+    labels = torch.from_numpy(tensors[labels][indices]).to(device)
+    return pixels.float() / facts["maximum"], labels, indices, facts
 
 
 def save_network(path, network, provenance):
@@ -50,14 +61,40 @@ def load_network(path, job_digest, device):
     tensors, provenance = read_tensors(path, job_digest)
     about = provenance["network"]
     network = build_network(about["architecture"], tuple(about["shape"]), about["classes"], seed=0)
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+    try:
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+    except RuntimeError:
+        raise UserError(f"{path} holds other weights than its network; {AGAIN}") from None
     return network.to(device).eval().requires_grad_(False), provenance
 
 
-def load_adversarial_set(path, job_digest, device):
-    """Read an adversarial set as tensors, and its provenance."""
+def load_adversarial_set(path, job_digest, facts, device):
+    """Read an adversarial set as tensors, and its provenance; ``facts`` are those of the data."""
     arrays, provenance = read_tensors(path, job_digest)
+    classes = (0, facts["classes"] - 1)
+    _check(path, arrays, "labels", "int64", [], classes)
+    _check(path, arrays, "targets", "int64", [], (-1, classes[1]), "labels")
+    _check(path, arrays, "success", "bool", [], (False, True), "labels")
+    _check(path, arrays, "indices", "int64", [], (0, np.inf), "labels")
+    _check(path, arrays, "images", "float32", facts["shape"], (0, 1), "labels")
     return {name: torch.from_numpy(a).to(device) for name, a in arrays.items()}, provenance
+
+
+def _check(path, arrays, name, dtype, shape, bounds, partner=None):
+    """Raise UserError unless an array has a type, a shape and values within bounds.
+
+    ``shape`` is that of one row; there are as many rows as in ``partner``.
+    """
+    array = arrays.get(name)
+    if array is None:
+        raise UserError(f"{path} holds no {name}; {AGAIN}")
+    rows = len(arrays[partner]) if partner else array.size
+    if array.dtype != dtype or array.shape != (rows, *shape):
+        form = f"{array.dtype} of shape {array.shape}, not {dtype} of shape {(rows, *shape)}"
+        raise UserError(f"{path}: {name} are {form}; {AGAIN}")
+    low, high = bounds
+    if not ((low <= array) & (array <= high)).all():  # false for NaN
+        raise UserError(f"{path}: {name} are not all within {low} to {high}; {AGAIN}")
 
 
 def to_arrays(tensors):

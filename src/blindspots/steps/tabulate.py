@@ -3,6 +3,7 @@
 import pandas as pd
 
 from blindspots.artifacts import write_sidecar, write_text
+from blindspots.errors import UserError
 from blindspots.steps.job import run
 from blindspots.steps.transfer_table import read_cells
 from blindspots.summary.tables import caption, make_table, to_latex, to_markdown, with_printed
@@ -14,7 +15,7 @@ def main(job, options):
     table = make_table(cells, spec)
     values = table.values
     if options.printed:
-        values = with_printed(values, pd.read_csv(options.printed[0]), spec)
+        values = with_printed(values, _read_printed(options.printed[0]), spec)
     notes = caption(spec, bool(options.printed))
     markdown = to_markdown(table, values, spec["table"], notes)
     if spec["kind"] != "models":
@@ -25,6 +26,13 @@ def main(job, options):
     write_text(options.markdown, markdown)
     write_text(options.latex, to_latex(table, values, spec["table"], notes))
     write_sidecar([options.csv, options.markdown, options.latex], job.provenance())
+
+
+def _read_printed(path):
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:
+        raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Train one model with one seed."""
 
 import logging
+import math
 
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
@@ -30,6 +31,13 @@ def main(job, options):
     network.to(device)
     checkpoint = FileCheckpoint(job, options.output, device)
     record = train_classifier(network, images, labels, spec["training"], seed, checkpoint)
+    for part in (record.get("pretraining", record), record):
+        if not math.isfinite(part["loss"]):
+            checkpoint.remove()  # it leads nowhere
+            raise UserError(
+                f"the training of {options.output} diverged, its loss is {part['loss']}; lower the "
+                "model's learning_rate or weight_decay"
+            )
     if record["converged"] is False:
         LOG.warning("not converged within %d evaluations", record["evaluations"])
     about = {

@@ -2,11 +2,15 @@
 
 import difflib
 import re
+import sys
 
 from blindspots.data.catalogue import BASES, CATALOGUE
 from blindspots.errors import UserError
 
 RESERVED = ("clean", "noise")  # rows of the transfer table that have no source model
+# Columns of tables beside those of the victims, and the column that tells the rows apart.
+COLUMNS = ("distorted_for", "distortion", "stddev", "mean_distortion", "attacked", "failures")
+ROW_NAMES = {"models": "model", "matrix": "distorted_for", "levels": "distortion"}
 ARCHITECTURE_KEYS = {
     "softmax": (),
     "mlp": ("widths", "activation"),
@@ -24,8 +28,8 @@ def validated(config, schema, reference_files):
         As Snakemake merged it from files and command line.
     schema : dict
         JSON schema of the configuration.
-    reference_files : collection of str
-        Names of the files with printed numbers.
+    reference_files : dict of str to list of str
+        Names of the files with printed numbers, and the columns of each.
 
     Returns
     -------
@@ -38,7 +42,7 @@ def validated(config, schema, reference_files):
         One line for each problem found.
     """
     config = _without_removed(config)
-    problems = _schema_problems(config, schema)
+    problems = list(_unplain(config)) or _schema_problems(config, schema)
     if not problems:
         config = _with_defaults(config, schema, schema)
         problems = _option_problems(config, schema)
@@ -50,6 +54,36 @@ def validated(config, schema, reference_files):
     return config
 
 
+def refuse_repeated_keys(path, document):
+    """Raise UserError if a YAML file gives a key twice: of its two values one would be lost.
+
+    Parameters
+    ----------
+    path : path-like
+    document : yaml.Node or None
+        What ``yaml.compose`` makes of the file.
+    """
+    todo, seen = [((), document)] if document else [], set()
+    while todo:
+        place, node = todo.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if node.id == "sequence":
+            todo += [((*place, number), item) for number, item in enumerate(node.value)]
+        elif node.id == "mapping":
+            names = set()
+            for key, value in node.value:
+                name = str(key.value)
+                if name in names:
+                    raise UserError(
+                        f"{path}, line {key.start_mark.line + 1}: {_dotted((*place, name))} is "
+                        "given a second time; rename or remove one of the two"
+                    )
+                names.add(name)
+                todo.append(((*place, name), value))
+
+
 def _without_removed(value):
     """Return a copy without the entries that an overlay removed by setting them to null."""
     if isinstance(value, dict):
@@ -57,10 +91,38 @@ def _without_removed(value):
     return value
 
 
-def _schema_problems(config, schema):
-    from jsonschema import Draft202012Validator
+def _unplain(value, place=()):
+    """Yield what no JSON can hold: keys that are no text, dates, numbers without an end."""
+    where = _dotted(place) or "the configuration"
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                yield f"{where}: the key {key!r} is not text; put it in quotes"
+            yield from _unplain(item, (*place, str(key)))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _unplain(item, (*place, number))
+    elif isinstance(value, int | float):
+        if not abs(value) <= sys.float_info.max:  # true of NaN too
+            yield f"{where} must be a finite number, not {_shown(value)}"
+    elif not isinstance(value, str | None):
+        yield (
+            f"{where} is read as the {type(value).__name__} {value}; put it in quotes if it is text"
+        )
 
-    errors = Draft202012Validator(schema).iter_errors(config)
+
+def _errors(value, schema):
+    """Return the errors that a schema finds; unlike in JSON schema, 2.0 is no whole number."""
+    from jsonschema import Draft202012Validator, validators
+
+    types = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    return validators.extend(Draft202012Validator, type_checker=types)(schema).iter_errors(value)
+
+
+def _schema_problems(config, schema):
+    errors = _errors(config, schema)
     ordered = sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
     # The validator reports each missing key with the list of all that are required.
     sentences = [sentence for error in ordered for sentence in _sentences(error, schema)]
@@ -86,11 +148,8 @@ def _option_problems(config, schema):
 
 def _below(where, value, rules, schema):
     """Return what a schema says of a value that lies somewhere below the top."""
-    from jsonschema import Draft202012Validator
-
-    validator = Draft202012Validator({"$defs": schema["$defs"], **rules})
     sentences = []
-    for error in validator.iter_errors(value):
+    for error in _errors(value, {"$defs": schema["$defs"], **rules}):
         error.path.extendleft(reversed(where))
         sentences += _sentences(error, schema)
     return sentences
@@ -100,9 +159,11 @@ def _sentences(error, schema):
     """Turn an error of the schema validator into sentences."""
     where = _dotted(error.absolute_path) or "the configuration"
     value, rule, expected = error.instance, error.validator, error.validator_value
-    # An alternative of types is told by the one that fits the value's own type best.
+    # An alternative is told by the one that the value comes nearest to.
     if rule == "anyOf":
         nested = [e for e in error.context if len(e.relative_path)] or error.context
+        if ":" in str(value):
+            nested = [e for e in nested if e.validator == "pattern"] or nested
         yield from _sentences(nested[0], schema)
     elif rule == "additionalProperties":
         known = list(error.schema.get("properties", {}))
@@ -120,7 +181,7 @@ def _sentences(error, schema):
             dotted = mantissa if "." in mantissa else f"{mantissa}.0"
             sign = "" if exponent[0] in "+-" else "+"
             hint = f"; YAML reads {value} as text, write {dotted}e{sign}{exponent}"
-        yield f"{where} must be a number, not the text {value!r}{hint}"
+        yield f"{where} must be a number, not the text {_shown(value)}{hint}"
     elif rule == "type":
         names = {
             "object": "a mapping",
@@ -129,17 +190,14 @@ def _sentences(error, schema):
             "boolean": "true or false",
         }
         names |= {"number": "a number", "integer": "a whole number"}
-        yield f"{where} must be {names[expected]}, not {value!r}"
+        yield f"{where} must be {names[expected]}, not {_shown(value)}"
     elif rule == "enum":
         known = ", ".join(map(str, expected))
-        yield f"{where} is {value!r}; known: {known}{nearest(value, expected)}"
+        yield f"{where} is {_shown(value)}; known: {known}{nearest(value, expected)}"
     elif rule == "pattern":
-        yield (
-            f"{where}: {value!r} may hold only letters, digits, '-' and '_' and must start with a "
-            "letter"
-            if "/" not in expected and expected.startswith("^[A-Za-z][")
-            else f"{where}: {value!r} does not have the form {expected}"
-        )
+        yield f"{where}: {_shown(value)} {error.schema['title']}"
+    elif rule == "maxLength":
+        yield f"{where}: {_shown(value)} is longer than {expected} characters"
     elif rule in ("minItems", "minProperties", "minLength"):
         yield (
             f"{where} is empty; give at least {expected}"
@@ -149,7 +207,7 @@ def _sentences(error, schema):
     elif rule == "maxItems":
         yield f"{where} takes at most {expected} entries, not {len(value)}"
     elif rule == "uniqueItems":
-        yield f"{where} names something twice: {value}"
+        yield f"{where} names something twice: {_shown(value)}"
     elif rule in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
         words = {
             "minimum": "at least",
@@ -157,7 +215,7 @@ def _sentences(error, schema):
             "maximum": "at most",
             "exclusiveMaximum": "below",
         }
-        yield f"{where} must be {words[rule]} {expected}, not {value}"
+        yield f"{where} must be {words[rule]} {expected}, not {_shown(value)}"
     else:
         yield f"{where}: {error.message}"
 
@@ -206,6 +264,23 @@ def _cross_problems(config, reference_files):
         if name not in known:
             yield f"{where}: there is no {kind} {name!r}{nearest(name, known)}"
 
+    for where, names in {
+        "models": models,
+        "splits.parts": splits,
+        "attacks": attacks,
+        "experiments": experiments,
+        "tables": config["tables"],
+        "figures.examples": config["figures"]["examples"],
+    }.items():
+        kept = {}
+        for name in names:
+            other = kept.setdefault(name.lower(), name)
+            if other != name:
+                yield (
+                    f"{where}: {other} and {name} differ only in upper and lower case, which some "
+                    "disks do not tell apart; rename one"
+                )
+
     for name in BASES:
         if name in parts:
             yield f"splits.parts.{name}: the name of a base set is taken"
@@ -220,6 +295,7 @@ def _cross_problems(config, reference_files):
         start, stop = part.get("range") or [round(edge * size) for edge in part["share"]]
         if not start < stop <= size:
             yield f"{where}: it must start before it ends, within the {size} images of {part['of']}"
+            continue
         intervals[name] = (part["of"], start, stop)
     intervals |= {base: (base, 0, size) for base, size in sizes.items()}
     for number, group in enumerate(config["splits"]["disjoint"]):
@@ -238,7 +314,7 @@ def _cross_problems(config, reference_files):
 
     for name, model in models.items():
         where = f"models.{name}"
-        if name in RESERVED:
+        if name.lower() in RESERVED:
             yield f"{where}: the name is taken by rows without a source; choose another"
         yield from unknown(f"{where}.split", "split", model["split"], splits)
         kind = model["architecture"]
@@ -246,13 +322,14 @@ def _cross_problems(config, reference_files):
         for key in sorted({k for keys in ARCHITECTURE_KEYS.values() for k in keys} | {"options"}):
             if key in model and key not in allowed:
                 yield f"{where}.{key} does not go with architecture {kind}"
-        for key in {
+        needed = {
             "mlp": ["widths"],
             "autoencoder": ["units", "pretraining"],
             "conv": ["channels", "units"],
-        }.get(kind, []):
-            if key not in model:
-                yield f"{where}.{key} is missing: architecture {kind} needs it"
+        }.get(kind, [])
+        missing = [key for key in needed if key not in model]
+        for key in missing:
+            yield f"{where}.{key} is missing: architecture {kind} needs it"
         decays = model["weight_decay"]
         layers = {
             "softmax": 1,
@@ -260,7 +337,8 @@ def _cross_problems(config, reference_files):
             "mlp": len(model.get("widths", [])) + 1,
             "conv": len(model.get("channels", [])) + 2,
         }.get(kind)
-        if isinstance(decays, list) and layers and len(decays) not in (1, layers):
+        known = layers and not missing
+        if known and isinstance(decays, list) and len(decays) not in (1, layers):
             yield f"{where}.weight_decay lists {len(decays)} numbers for {layers} trained layers"
         side = CATALOGUE[config["dataset"]].side
         if kind == "conv" and side >> len(model.get("channels", [])) == 0:
@@ -271,6 +349,8 @@ def _cross_problems(config, reference_files):
         label = model.get("label", name)
         if label in labels:
             yield f"models.{name}.label: {label!r} is the label of {labels[label]} too"
+        if label in COLUMNS or label.endswith("_printed"):
+            yield f"models.{name}.label: {label!r} is a column of the tables; choose another label"
         labels[label] = name
 
     classes = CATALOGUE[config["dataset"]].classes
@@ -293,6 +373,13 @@ def _cross_problems(config, reference_files):
                 yield from unknown(f"{where}.{key}", "model", model, models)
         for split in experiment["clean"]:
             yield from unknown(f"{where}.clean", "split", split, splits)
+        for key in ("amplify", "noise"):
+            for level in experiment[key]:
+                if float(f"{level:g}") != level:
+                    yield (
+                        f"{where}.{key}: level {level!r} has more than the six digits that names "
+                        "hold; round it"
+                    )
 
     for name, table in config["tables"].items():
         where = f"tables.{name}"
@@ -307,9 +394,15 @@ def _cross_problems(config, reference_files):
                             f"{table['experiment']}; add it there"
                         )
         if "printed" in table:
+            file, column = table["printed"], ROW_NAMES[table["kind"]]
             yield from unknown(
-                f"{where}.printed", "file in workflow/reference", table["printed"], reference_files
+                f"{where}.printed", "file in workflow/reference", file, reference_files
             )
+            if file in reference_files and column not in reference_files[file]:
+                yield (
+                    f"{where}.printed: {file} has no column {column}, so it is no table of kind "
+                    f"{table['kind']}"
+                )
 
     sets = {(e["attack"], source) for e in experiments.values() for source in e["sources"]}
     for name, grid in config["figures"]["examples"].items():
@@ -332,12 +425,23 @@ def nearest(name, known):
     return f" (did you mean {found[0]}?)" if found else ""
 
 
+def _shown(value):
+    """Return a value as text for a sentence: shortened, for it may be of any length."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:70]}..."
+
+
 def _dotted(path):
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        text += f"[{part}]" if isinstance(part, int) else f".{_key(part)}" if text else _key(part)
     return text
 
 
 def _joined(where, key):
-    return str(key) if where == "the configuration" else f"{where}.{key}"
+    return _key(key) if where == "the configuration" else f"{where}.{_key(key)}"
+
+
+def _key(key):
+    """Return a key as it is or, where it would not be seen for what it is, in quotes."""
+    return key if re.fullmatch(r"[\w-]{1,64}", key) else _shown(key)

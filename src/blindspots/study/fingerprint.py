@@ -53,7 +53,7 @@ def fingerprint_user_module(reference, search_path):
     Raises
     ------
     UserError
-        If there is no such Python file, or it is not valid Python.
+        If there is no such Python file, it cannot be read, or it is not valid Python.
     """
     module = reference.partition(":")[0]
     below = Path(*module.split("."))
@@ -71,8 +71,12 @@ def fingerprint_user_module(reference, search_path):
 def _fingerprint_file(path):
     try:
         return hashlib.sha256(_normalised(path).encode()).hexdigest()
-    except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}, is not valid Python: {error.msg}") from error
+    except (SyntaxError, ValueError) as error:  # of null bytes, which have no line
+        line = getattr(error, "lineno", None)
+        where = f"{path}, line {line}," if line else path
+        raise UserError(f"{where} is not valid Python: {error.args[0]}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 @cache

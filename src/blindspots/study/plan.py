@@ -61,6 +61,12 @@ def _peer_versions(methods):
     return versions
 
 
+def columns_of_files(folder):
+    """Return the columns of every CSV file of a folder, by the file's name."""
+    texts = {path.name: path.read_text(errors="replace") for path in folder.glob("*.csv")}
+    return {name: text.partition("\n")[0].split(",") for name, text in texts.items()}
+
+
 class Study:
     """One configuration, checked, and the jobs that follow from it.
 
@@ -81,8 +87,7 @@ class Study:
     def __init__(self, config, schema, reference, search_path):
         self.reference = reference
         self.search_path = search_path
-        files = [path.name for path in reference.glob("*.csv")]
-        self.config = validated(config, schema, files)
+        self.config = validated(config, schema, columns_of_files(reference))
         self.name = self.config["study"]
         self._digests = {}
         if len(self.row_jobs) > MOST_ROWS:
