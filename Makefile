@@ -2,6 +2,7 @@
 # make run STUDY=mnist  the paper's own study (studies/mnist.yaml over config.yaml)
 # make plan           what the next run will do, and why, in words
 # make test           every check and test
+# make test-kill      the study killed 20 times and restarted, its results compared: ten minutes
 # make benchmark      attacks side by side, on the models of the paper's study
 STUDY ?= digits
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
@@ -10,7 +11,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run plan report test lint benchmark clean
+.PHONY: help setup run plan report test test-kill lint benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -46,6 +47,9 @@ lint: setup
 
 test: lint
 	pytest
+
+test-kill: setup
+	pytest -s tests/kill
 
 BENCHMARKED = softmax1 softmax2 softmax3 M1 N200-200-10 conv
 benchmark: studies/$(STUDY).yaml setup

@@ -3,21 +3,26 @@
 Every artifact carries its provenance: the job that made it (a digest of specification and code),
 the specification, the versions of the libraries, and a digest of the content. Tensors lie in
 safetensors files with the provenance in the header; text outputs have a sidecar
-``<first output>.json``.
+``<first output>.json``; sidecars, rows and cells are records: JSON objects with their own digest.
 """
 
+import contextlib
+import fcntl
 import glob
 import hashlib
 import json
 import os
 import struct
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 from blindspots.errors import UserError
 
 HEADER_KEY = "blindspots"
+# Temporary files are locked by their writer. The name of its machine is in theirs, because locks
+# do not reach other machines on every file system.
+HOST = os.uname().nodename
+TEMPORARY = f".*.{glob.escape(HOST)}.*.tmp"
 
 
 def canonical_json(value):
@@ -44,35 +49,80 @@ def file_digest(path):
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@contextmanager
+@contextlib.contextmanager
 def atomic_path(path):
     """Yield a unique temporary path in the folder of ``path`` and rename it on success.
 
-    If the block raises, the temporary file is removed and ``path`` is left as it was. What a
-    killed writer of the same path left behind is removed first; should it still be alive (an
-    orphan of a killed run), its rename fails and ours counts.
+    If the block raises, the temporary file is removed and ``path`` is left as it was. What killed
+    writers left in the folder is removed first. Two living writers of one path, such as a job and
+    an orphan of a killed run, do not touch one another's file; the last to finish counts.
+
+    Raises
+    ------
+    OSError
+        Of the making and writing of the file; names ``path``.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        stale.unlink(missing_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
     try:
-        yield Path(name)
-        os.chmod(name, 0o666 & ~_umask())  # writers of their own make it private
-        with open(name, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent.glob(TEMPORARY))
+        handle, name = _locked_temporary(path)
+        try:
+            yield Path(name)
+            os.chmod(name, 0o666 & ~_umask())  # mkstemp makes it private
+            with open(name, "rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(handle)
+    except OSError as error:
+        error.filename = str(path)  # else the temporary name, or none where a write failed
         raise
+
+
+def remove_abandoned(paths):
+    """Remove those temporary files that no living process holds the lock of."""
+    for path in paths:
+        with contextlib.suppress(OSError), open(path, "r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def prepare_folder(folder):
+    """Make a folder for results and remove what killed writers left anywhere below it.
+
+    Raises
+    ------
+    UserError
+        If it or a folder below it cannot be written to.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be made: {error.strerror}") from None
+    for part in (folder, *folder.rglob("*/")):
+        if not os.access(part, os.W_OK):
+            raise UserError(f"{part} cannot be written to; make it writable and run again")
+    remove_abandoned(folder.rglob(TEMPORARY))
+
+
+def write_bytes(path, content):
+    """Write a file atomically.
+
+    Libraries hand over bytes instead of writing files of their own: they make other temporary
+    files, and say of a full disk what no caller understands.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path, text):
     """Write a text file atomically, in UTF-8."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
 def write_tensors(path, tensors, provenance):
@@ -86,13 +136,12 @@ def write_tensors(path, tensors, provenance):
         JSON-able; ``job`` identifies the job. The digest of the content is added.
     """
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     content = _content_digest(tensors, provenance)
     header = canonical_json({**provenance, "content": content})
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={HEADER_KEY: header})
+    write_bytes(path, save(tensors, metadata={HEADER_KEY: header}))
 
 
 def read_header(path):
@@ -115,9 +164,7 @@ def read_header(path):
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run snakemake to make it") from None
     except (struct.error, ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(
-            f"{path} is damaged or not an artifact of blindspots; delete it and run again"
-        ) from None
+        raise _damaged(path) from None
 
 
 def read_tensors(path, job=None):
@@ -156,6 +203,50 @@ def read_tensors(path, job=None):
     return tensors, provenance
 
 
+def write_record(path, record):
+    """Write a JSON object and its own digest, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+    record : dict
+        JSON-able; its keys are strings.
+    """
+    sealed = {**record, "digest": _record_digest(record)}
+    write_text(path, json.dumps(sealed, sort_keys=True, indent=1) + "\n")
+
+
+def read_record(path, job=None):
+    """Read a record and check that it is whole and the one that was asked for.
+
+    Parameters
+    ----------
+    path : path-like
+    job : str, optional
+        Digest of the job that must have made the file.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged, or was made by another job.
+    """
+    try:
+        record = json.loads(Path(path).read_bytes())
+        whole = record.pop("digest") == _record_digest(record)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run snakemake to make it") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise _damaged(path)
+    _check_job(path, record.get("job"), job)
+    return record
+
+
 def write_sidecar(outputs, provenance):
     """Write the provenance of text or image outputs beside the first of them.
 
@@ -168,8 +259,7 @@ def write_sidecar(outputs, provenance):
     """
     outputs = [Path(path) for path in outputs]
     content = {path.name: file_digest(path) for path in outputs}
-    text = json.dumps({**provenance, "content": content}, sort_keys=True, indent=1) + "\n"
-    write_text(sidecar_path(outputs[0]), text)
+    write_record(sidecar_path(outputs[0]), {**provenance, "content": content})
 
 
 def sidecar_path(output):
@@ -186,16 +276,12 @@ def check_sidecar(path, job):
         If file or sidecar is missing, was made by another job, or was changed since.
     """
     path = Path(path)
+    provenance = read_record(sidecar_path(path), job)
     try:
-        provenance = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
-        recorded = provenance["content"][path.name]
         actual = file_digest(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing; run snakemake to make it") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{sidecar_path(path)} is damaged; delete it and run again") from None
-    _check_job(path, provenance.get("job"), job)
-    if recorded != actual:
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run snakemake to make it") from None
+    if provenance.get("content", {}).get(path.name) != actual:
         raise UserError(f"{path} was changed after it was made; delete it and run again")
 
 
@@ -206,6 +292,14 @@ def _check_job(path, recorded, expected):
         )
 
 
+def _damaged(path):
+    return UserError(f"{path} is damaged or not an artifact of blindspots; delete it and run again")
+
+
+def _record_digest(record):
+    return hashlib.sha256(canonical_json(record).encode()).hexdigest()
+
+
 def _content_digest(tensors, provenance):
     digest = hashlib.sha256(canonical_json(provenance).encode())
     for name in sorted(tensors):
@@ -213,6 +307,18 @@ def _content_digest(tensors, provenance):
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(memoryview(array.reshape(-1)).cast("B") if array.size else b"")
     return digest.hexdigest()
+
+
+def _locked_temporary(path):
+    """Make a temporary file beside ``path``; its lock lasts until the handle is closed."""
+    while True:
+        prefix = f".{path.name}.{HOST}."
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".tmp")
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, name
+        os.close(handle)  # taken for abandoned before it was locked
 
 
 def _umask():

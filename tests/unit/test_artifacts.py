@@ -1,8 +1,11 @@
 """Files that are written whole or not at all, and checked when read."""
 
+import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -201,6 +204,58 @@ def test_file_appears_under_its_name_only_when_whole(tmp_path):
         other.write_text("other")
         assert not target.exists()
     assert target.read_text() == "one"
+
+
+def test_failed_write_names_the_file(tmp_path):
+    """Not the temporary one; and where writing failed Python names none at all."""
+    target = tmp_path / "table.csv"
+    with pytest.raises(OSError) as caught, artifacts.atomic_path(target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(target)
+    assert list(tmp_path.iterdir()) == []
+    target.write_text("a file, not a folder")
+    with pytest.raises(OSError) as caught:
+        artifacts.write_text(target / "below.csv", "text")
+    assert caught.value.filename == str(target / "below.csv")
+
+
+@pytest.fixture
+def left_over(tmp_path):
+    """A folder with the temporary file of a killed writer."""
+    folder = tmp_path / "cells"
+    script = (
+        "import os, signal\nfrom blindspots.artifacts import atomic_path\n"
+        f"with atomic_path({str(folder / 'old.json')!r}): os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": os.pathsep.join(sys.path)})
+    (file,) = folder.iterdir()
+    assert file.name.startswith(".old.json.")
+    return file
+
+
+def test_what_killed_writers_left_is_removed_by_the_next(left_over):
+    """Whatever its path; but not what a living process or one elsewhere may be writing."""
+    elsewhere = left_over.with_name(left_over.name.replace(artifacts.HOST, "elsewhere"))
+    elsewhere.touch()
+    with artifacts.atomic_path(left_over.with_name("living.json")) as living:
+        artifacts.write_text(left_over.with_name("new.json"), "text")
+        names = {file.name for file in left_over.parent.iterdir()}
+        assert names == {elsewhere.name, living.name, "new.json"}
+
+
+def test_start_of_a_run_removes_what_killed_writers_left_anywhere(tmp_path, left_over):
+    artifacts.prepare_folder(tmp_path)
+    assert list(left_over.parent.iterdir()) == []
+
+
+def test_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    """Told before anything runs, and whichever folder below it is."""
+    (tmp_path / "file").touch()
+    assert str(tmp_path / "file") in refused(artifacts.prepare_folder, tmp_path / "file/results")
+    models = tmp_path / "models"
+    models.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != models)  # root may do all
+    assert refused(artifacts.prepare_folder, tmp_path).startswith(f"{models} cannot be written to")
 
 
 def test_written_files_have_ordinary_permissions(tmp_path, path):

@@ -32,14 +32,10 @@ def jobs_of(dry_run):
 class Project:
     """A copy of the project in a folder of its own."""
 
-    def __init__(self, path):
+    def __init__(self, path, study="tiny"):
         self.path = path
         self.config = path / "config.yaml"
-
-    @property
-    def results(self):
-        """The results of the tiny study."""
-        return self.path / "results/tiny"
+        self.results = path / "results" / study
 
     def snakemake(self, *arguments, cores=2, **environment):
         """Run snakemake and return the finished process."""

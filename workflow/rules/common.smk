@@ -10,6 +10,7 @@ import yaml
 BASE = Path(workflow.basedir)
 sys.path.insert(0, str(BASE / "src"))
 
+from blindspots.artifacts import prepare_folder
 from blindspots.errors import UserError
 from blindspots.study.config import refuse_repeated_keys
 from blindspots.study.plan import Study
@@ -44,15 +45,23 @@ def in_shell(text):
 
 
 # One prefix, so that steps run the same in a virtual environment, under conda and as a module.
+# Stream 3 is where Snakemake itself writes to: for what a step cannot write into its log.
 with_conda = workflow.deployment_settings and any(
     method.name == "CONDA" for method in workflow.deployment_settings.deployment_method
 )
 python_path = "" if with_conda else f"PATH={str(Path(sys.executable).parent)!r}:$PATH "
 shell.prefix(
-    f"set -euo pipefail; export {python_path}"
+    f"set -euo pipefail; exec 3>&2; export {python_path}BLINDSPOTS_TERMINAL=3 "
     f"PYTHONPATH={str(BASE / 'src')!r}:{str(BASE)!r}${{{{PYTHONPATH:+:$PYTHONPATH}}}} "
     f"BLINDSPOTS_DATA={in_shell(DATA_ROOT)} BLINDSPOTS_DOWNLOAD={DOWNLOAD} BLINDSPOTS_CELLS={CELLS!r}; "
 )
+
+
+onstart:
+    try:
+        prepare_folder(workflow.pathvars.apply("<study>"))
+    except UserError as error:
+        raise WorkflowError(str(error))
 
 
 wildcard_constraints:

@@ -1,10 +1,13 @@
 """The cache of transfer cells: one small file for each set, victim and variant."""
 
 import hashlib
-import json
+import logging
 from pathlib import Path
 
-from blindspots.artifacts import canonical_json, write_text
+from blindspots.artifacts import canonical_json, read_record, write_record
+from blindspots.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 
 class CellCache:
@@ -22,16 +25,23 @@ class CellCache:
 
     def get(self, victim, variant):
         """Return the counts of a cell, or None where it is not known or its file is damaged."""
-        try:
-            cell = json.loads(self._path(victim, variant).read_text(encoding="utf-8"))
-            return cell["counts"] if cell["key"] == self._key(victim, variant) else None
-        except (OSError, ValueError, KeyError, TypeError):
+        path = self._path(victim, variant)
+        if not path.exists():
             return None
+        try:
+            cell = read_record(path)
+        except UserError as error:
+            LOG.warning("computed anew: %s", error)
+            return None
+        if cell.get("key") != self._key(victim, variant):
+            LOG.warning("computed anew: %s is another cell", path)
+            return None
+        return cell["counts"]
 
     def put(self, victim, variant, counts):
         """Store the counts of a cell."""
         cell = {"key": self._key(victim, variant), "counts": counts}
-        write_text(self._path(victim, variant), canonical_json(cell) + "\n")
+        write_record(self._path(victim, variant), cell)
 
     def _key(self, victim, variant):
         text = canonical_json([*self.context, victim, variant])

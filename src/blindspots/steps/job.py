@@ -1,9 +1,11 @@
 """What every step shares: its command line, its log, its exit code and its provenance."""
 
 import argparse
+import contextlib
 import errno
 import json
 import logging
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -96,13 +98,24 @@ def run(main, arguments):
             )
         main(Job(spec, options.code, digest, options.threads), options)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        _fail(f"error: {error}\n")
     except OSError as error:
         if error.errno not in SENTENCES:
             raise
-        sys.exit(f"error: {error.filename or 'writing'}: {SENTENCES[error.errno]}")
+        _fail(f"error: {error.filename or 'writing'}: {SENTENCES[error.errno]}\n")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _fail(sentence):
+    """Leave with a sentence in the log or, on a full disk that takes no log, on the terminal."""
+    try:
+        sys.stderr.write(sentence)
+        sys.stderr.flush()
+    except OSError:
+        with contextlib.suppress(KeyError, OSError):
+            os.write(int(os.environ["BLINDSPOTS_TERMINAL"]), sentence.encode())
+    sys.exit(1)
 
 
 def _leave(number, frame):

@@ -1,6 +1,8 @@
 """What the steps that plot share: how they describe a figure and save it."""
 
-from blindspots.artifacts import atomic_path, write_sidecar
+import io
+
+from blindspots.artifacts import write_bytes, write_sidecar
 
 WITHOUT_DATE = {"svg": {"Date": None}, "png": {"Software": None}}
 
@@ -26,6 +28,7 @@ def save_figure(figure, path, job):
     job : blindspots.steps.job.Job
     """
     kind = str(path).rpartition(".")[2]
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=200, metadata=WITHOUT_DATE[kind])
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=200, metadata=WITHOUT_DATE[kind])
+    write_bytes(path, content.getvalue())
     write_sidecar([path], job.provenance())

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from blindspots.artifacts import canonical_json, write_text
+from blindspots.artifacts import write_record
 from blindspots.evaluation.transfer import CLEAN, answers_of_all, transfer_counts, variant_name
 from blindspots.progress import Progress
 from blindspots.steps.cells import CellCache
@@ -92,7 +92,7 @@ def write_row(job, options, device, *, pool, identity, found=None, source=None):
         for name, counts in counted.items()
     ]
     LOG.info("%d cells, %d of them computed now", len(rows), computed)
-    write_text(options.output, canonical_json({**job.provenance(), "rows": rows}) + "\n")
+    write_record(options.output, {**job.provenance(), "rows": rows})
 
 
 def _rms(variant, sizes, success):

@@ -1,0 +1,197 @@
+"""Every kind of artifact, damaged in every way: named in one sentence and never used."""
+
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from blindspots.artifacts import write_record, write_sidecar, write_tensors
+from blindspots.errors import UserError
+from blindspots.evaluation.fields import FIELDS
+from blindspots.models.networks import build_network
+from blindspots.steps import collect_transfer
+from blindspots.steps.cells import CellCache
+from blindspots.steps.loading import load_adversarial_set, load_images, load_network, save_network
+from blindspots.steps.transfer_table import read_cells
+
+CPU = torch.device("cpu")
+JOB = "a" * 64
+
+
+def provenance(job=JOB, **extra):
+    return {"job": job, "spec": {"seed": 0, "share": 0.5}, "code": "c", "threads": 1, **extra}
+
+
+def make_data(path, **job):
+    tensors = {"test_images": np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2)}
+    tensors["test_labels"] = np.array([2, 0, 1])
+    facts = {"maximum": 16, "classes": 3, "shape": [1, 2, 2]}
+    write_tensors(path, tensors, provenance(facts=facts, **job))
+
+
+def read_data(path):
+    images, labels, _, facts = load_images(path, JOB, {"of": "test"}, CPU)
+    return images.tolist(), labels.tolist(), facts
+
+
+def make_model(path, **job):
+    about = {"architecture": {"kind": "softmax"}, "shape": [1, 2, 2], "classes": 3}
+    network = build_network(about["architecture"], (1, 2, 2), 3, seed=1)
+    save_network(path, network, provenance(network=about, **job))
+
+
+def read_model(path):
+    network, about = load_network(path, JOB, CPU)
+    return {name: tensor.tolist() for name, tensor in network.state_dict().items()}, about
+
+
+def make_set(path, **job):
+    images = np.random.default_rng(0).random((3, 1, 2, 2), dtype=np.float32)
+    success = np.array([True, True, False])
+    write_tensors(path, {"images": images, "success": success}, provenance(**job))
+
+
+def read_set(path):
+    found, about = load_adversarial_set(path, JOB, CPU)
+    return {name: tensor.tolist() for name, tensor in found.items()}, about
+
+
+def make_row(path, **job):
+    cells = [dict.fromkeys(FIELDS, 0) | {"victim": name, "error": 0.25} for name in "BC"]
+    write_record(path, provenance(rows=cells, **job))
+
+
+def read_row(path):
+    table = path.with_name("joined.csv")
+    job = SimpleNamespace(upstream=lambda name: [JOB], provenance=provenance)
+    collect_transfer.main(job, SimpleNamespace(rows=[path], output=table))
+    return table.read_text()
+
+
+def make_table(path, **job):
+    path.write_text("source,victim,attack,variant,error\nA,B,few,as_found,0.25\n")
+    write_sidecar([path], provenance(**job))
+
+
+def read_table(path):
+    return read_cells(path, JOB).to_csv()
+
+
+# How each kind is made and read; of the table, table and sidecar are damaged in turn.
+KINDS = {
+    "data.safetensors": (make_data, read_data),
+    "model.safetensors": (make_model, read_model),
+    "set.safetensors": (make_set, read_set),
+    "row.json": (make_row, read_row),
+    "transfer.csv": (make_table, read_table),
+    "transfer.csv.json": (
+        lambda path, **job: make_table(path.with_suffix(""), **job),
+        lambda path: read_table(path.with_suffix("")),
+    ),
+}
+
+
+@pytest.fixture(params=KINDS)
+def artifact(request, tmp_path):
+    """The path of a whole artifact and the function that reads it."""
+    make, read = KINDS[request.param]
+    make(tmp_path / request.param)
+    return tmp_path / request.param, read
+
+
+def refusal(read, path):
+    """Return the sentence that refuses a damaged file, and names it."""
+    with pytest.raises(UserError) as caught:
+        read(path)
+    sentence = str(caught.value)
+    assert str(path).removesuffix(".json") in sentence
+    assert sentence.endswith("delete it and run again") and "\n" not in sentence
+    return sentence
+
+
+def flips(content):
+    """Yield copies with one flipped bit: each of the first 16 bytes, then 800 at random."""
+    for bit in [*range(128), *random.Random(0).choices(range(8 * len(content)), k=800)]:
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        yield flipped
+
+
+@pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.6, 0.99])
+def test_truncated(artifact, share):
+    path, read = artifact
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    refusal(read, path)
+
+
+def test_flipped_bits(artifact):
+    path, read = artifact
+    for flipped in flips(path.read_bytes()):
+        path.write_bytes(flipped)
+        refusal(read, path)
+
+
+@pytest.mark.parametrize("content", ["text", "{}", '{"digest": 1}', "[]", "\x89PNG" + 100 * "\0"])
+def test_file_of_another_program(artifact, content):
+    path, read = artifact
+    path.write_text(content)
+    refusal(read, path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_artifact_of_another_job(artifact, kind, tmp_path):
+    """Whole, but under a name that is not its own."""
+    path, read = artifact
+    (tmp_path / "other").mkdir()
+    make, _ = KINDS[kind]
+    make(tmp_path / "other" / kind, job="b" * 64)
+    path.write_bytes((tmp_path / "other" / kind).read_bytes())
+    if kind == path.name == "transfer.csv":  # the same text, so it is the sidecar that tells
+        (tmp_path / "other" / "transfer.csv.json").rename(tmp_path / "transfer.csv.json")
+    refusal(read, path)
+
+
+# Cells are a cache: what is damaged is as if it were not there, and the log says so ---------------
+
+COUNTS = {"n_fooled": 3, "error": 0.25, "rms": None}
+VICTIM = ("victim", {"kind": "as_found"})
+
+
+@pytest.fixture
+def cell(tmp_path):
+    """A cache that holds one cell, and the file of this cell."""
+    cache = CellCache(tmp_path, "set", "code")
+    cache.put(*VICTIM, COUNTS)
+    (path,) = tmp_path.iterdir()
+    return cache, path
+
+
+def test_whole_cell(cell):
+    cache, _ = cell
+    assert cache.get(*VICTIM) == COUNTS
+    assert cache.get("another", VICTIM[1]) is None
+
+
+def test_damaged_cell_is_computed_anew(cell, caplog):
+    cache, path = cell
+    content = path.read_bytes()
+    truncated = [content[: len(content) * tenth // 10] for tenth in range(10)]
+    for damaged in [*truncated, *flips(content), b"[]", b"text"]:
+        path.write_bytes(damaged)
+        caplog.clear()
+        assert cache.get(*VICTIM) is None
+        assert f"computed anew: {path}" in caplog.text
+    cache.put(*VICTIM, COUNTS)
+    assert path.read_bytes() == content
+
+
+def test_cell_under_the_name_of_another(cell, caplog):
+    cache, path = cell
+    cache.put("another", VICTIM[1], {"n_fooled": 0})
+    (other,) = set(path.parent.iterdir()) - {path}
+    other.rename(path)
+    assert cache.get(*VICTIM) is None
+    assert f"{path} is another cell" in caplog.text
