@@ -32,6 +32,10 @@ ENVIRONMENT = "../../envs/blindspots.yaml"
 DATA_ROOT = os.environ.get("BLINDSPOTS_DATA") or study.config["data_root"]
 DOWNLOAD = int(study.config["download"])
 
+# A step's output goes to its log; on a terminal its progress is shown there, too, unless --quiet.
+QUIET = {kind.name for kind in workflow.output_settings.quiet or ()} & {"PROGRESS", "ALL"}
+TERMINAL = "3" if sys.stderr.isatty() and not QUIET else ""
+
 # One prefix, so that steps run the same in a virtual environment, under conda and as a module.
 with_conda = workflow.deployment_settings and any(
     method.name == "CONDA" for method in workflow.deployment_settings.deployment_method
@@ -41,6 +45,7 @@ shell.prefix(
     f"set -euo pipefail; export {python_path}"
     f"PYTHONPATH={str(BASE / 'src')!r}:{str(BASE)!r}${{{{PYTHONPATH:+:$PYTHONPATH}}}} "
     f"BLINDSPOTS_DATA={DATA_ROOT!r} BLINDSPOTS_DOWNLOAD={DOWNLOAD} BLINDSPOTS_CELLS={CELLS!r}; "
+    + (f"exec {TERMINAL}>&2; export BLINDSPOTS_TERMINAL={TERMINAL}; " if TERMINAL else "")
 )
 
 
@@ -131,7 +136,8 @@ def all_artifacts():
     grids = study.config["figures"]["examples"]
     adversarial = [name for name, grid in grids.items() if "source" in grid]
     noisy = [name for name, grid in grids.items() if "noise" in grid]
-    paths = ["<study>/data.safetensors", "<study>/transfer.csv", "<study>/engines.csv"]
+    paths = ["<study>/data.safetensors", "<study>/transfer.csv"]
+    paths += expand("<study>/engines.{format}", format=["csv", "html"])
     paths += expand(MODEL, model=study.used_models, seed=study.seeds)
     for model, attack in study.sets:
         paths += expand(SET, model=model, attack=attack, seed=study.seeds)
@@ -139,7 +145,7 @@ def all_artifacts():
     paths += expand(
         "<study>/tables/{table}.{format}",
         table=study.config["tables"],
-        format=["csv", "md", "tex"],
+        format=["csv", "md", "tex", "html"],
     )
     for kind in ("transfer", "error_curves", "distortions"):
         paths += expand(f"{FIGURES}/{kind}/{{name}}.svg", name=study.config["experiments"])

@@ -4,6 +4,7 @@ import argparse
 import errno
 import json
 import logging
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ def run(main, arguments):
         parser.add_argument(f"--{name.rstrip('*')}", required=True, help=text, **several)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if "output" in options:
+        _show_progress(options.output)
     # A polite kill unwinds the stack, so that temporary files are removed.
     signal.signal(signal.SIGTERM, _leave)
     try:
@@ -99,6 +102,15 @@ def run(main, arguments):
         sys.exit(f"error: {error.filename or 'writing'}: {SENTENCES[error.errno]}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _show_progress(output):
+    """Show progress on Snakemake's terminal, too, behind the name of the file that is made."""
+    terminal = os.environ.get("BLINDSPOTS_TERMINAL")  # a file descriptor; stderr is the log
+    if terminal:
+        handler = logging.StreamHandler(os.fdopen(int(terminal), "w"))
+        handler.setFormatter(logging.Formatter(f"{output}: %(message)s"))
+        logging.getLogger("blindspots.progress").addHandler(handler)
 
 
 def _leave(number, frame):
