@@ -1,9 +1,11 @@
-"""Progress of long computations in the log."""
+"""Progress of long computations: in the log, and on a terminal if there is one."""
 
 import logging
 import time
+from datetime import timedelta
 
 LOG = logging.getLogger(__name__)
+SECONDS = 5  # between two reports
 
 
 class Progress:
@@ -22,10 +24,12 @@ class Progress:
         self.what, self.total, self.before = what, total, done
         self.start = self.last = time.monotonic()
 
-    def report(self, done, text):
+    def report(self, done, text=""):
         """Log the number of steps done, the time left at the most, and a text."""
         now = time.monotonic()
-        if now - self.last >= 5:
+        if now - self.last >= SECONDS:
             self.last = now
-            left = (now - self.start) / (done - self.before) * (self.total - done)
-            LOG.info("%s %d/%d, at most %.0f s left, %s", self.what, done, self.total, left, text)
+            speed = (now - self.start) / (done - self.before)
+            left = timedelta(seconds=round(speed * (self.total - done)))
+            line = f"{self.what} {done}/{self.total}, at most about {left} left"
+            LOG.info(", ".join(filter(None, (line, text))))

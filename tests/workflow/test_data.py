@@ -1,12 +1,8 @@
 """The workflow on MNIST itself, in small, and with every kind of architecture."""
 
 import csv
-import os
-from pathlib import Path
 
 import pytest
-
-RAW = Path(os.environ.get("BLINDSPOTS_DATA", "data")).resolve() / "MNIST/raw"
 
 
 def rows_of(path):
@@ -14,21 +10,9 @@ def rows_of(path):
 
 
 @pytest.mark.mnist
-@pytest.mark.skipif(not RAW.is_dir(), reason="no MNIST/raw under BLINDSPOTS_DATA")
-def test_mnist_in_small(fresh):
+def test_mnist_in_small(mnist_in_small):
     """MNIST from files, with printed numbers beside the measured ones."""
-
-    def small(config):
-        config.update(dataset="mnist", download=False)
-        config["splits"]["parts"]["some"] = {"of": "train", "range": [0, 2000]}
-        for model in config["models"].values():
-            model["split"] = "some"
-        config["models"]["A"]["label"] = "softmax1"
-        config["tables"]["summary"]["printed"] = "szegedy2013-table1.csv"
-
-    fresh.edit_config(small)
-    fresh.make("results/tiny/tables/summary.csv")
-    row = rows_of(fresh.results / "tables/summary.csv")[0]
+    row = rows_of(mnist_in_small.results / "tables/summary.csv")[0]
     assert float(row["test_error_printed"]) == 0.074
     assert 0.08 < float(row["test_error"]) < 0.3
     assert row["failures"] == "0"

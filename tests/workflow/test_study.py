@@ -2,37 +2,10 @@
 
 import csv
 import re
-import shutil
 import subprocess
-import sys
 
 import pytest
-from project import ROOT, Project, left_out
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """The digits study and its report, by the README's command."""
-    path = tmp_path_factory.mktemp("digits") / "project"
-    shutil.copytree(ROOT, path, ignore=left_out)
-    # The environment that the tests run in stands for the one that make would install.
-    (path / ".venv").symlink_to(sys.prefix)
-    with_stamp(path)
-    done = subprocess.run(
-        ["make", "run"], cwd=path, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    return Project(path)
-
-
-def with_stamp(path):
-    """Tell make that the environment is installed, without writing into it."""
-    text = (path / "Makefile").read_text()
-    assert "INSTALLED := .venv/installed" in text
-    (path / "Makefile").write_text(
-        text.replace("INSTALLED := .venv/installed", "INSTALLED := installed")
-    )
-    (path / "installed").touch()
+from project import ROOT
 
 
 def rows_of(path):

@@ -80,8 +80,9 @@ rule gather_adversarial_set:
 rule check_engines:
     """Compare the engines of the study with the closed form on a linear softmax."""
     output:
-        csv=report(
-            "<study>/engines.csv",
+        csv="<study>/engines.csv",
+        html=report(
+            "<study>/engines.html",
             caption="../report/engines.rst",
             category="Checks",
             labels={"check": "engines against the closed form"},
@@ -101,4 +102,4 @@ rule check_engines:
         code=code_of("check_engines"),
     shell:
         "python -m blindspots.steps.check_engines --spec {params.spec:q} --code {params.code}"
-        " --threads {threads} --csv {output.csv:q} > {log:q} 2>&1"
+        " --threads {threads} --csv {output.csv:q} --html {output.html:q} > {log:q} 2>&1"

@@ -44,6 +44,10 @@ def in_shell(text):
     return quote(text).replace("{", "{{").replace("}", "}}")
 
 
+# A step's output goes to its log; on a terminal its progress is shown there, too, unless --quiet.
+QUIET = {kind.name for kind in workflow.output_settings.quiet or ()} & {"PROGRESS", "ALL"}
+PROGRESS = "1" if sys.stderr.isatty() and not QUIET else ""
+
 # One prefix, so that steps run the same in a virtual environment, under conda and as a module.
 # Stream 3 is where Snakemake itself writes to: for what a step cannot write into its log.
 with_conda = workflow.deployment_settings and any(
@@ -51,7 +55,7 @@ with_conda = workflow.deployment_settings and any(
 )
 python_path = "" if with_conda else f"PATH={str(Path(sys.executable).parent)!r}:$PATH "
 shell.prefix(
-    f"set -euo pipefail; exec 3>&2; export {python_path}BLINDSPOTS_TERMINAL=3 "
+    f"set -euo pipefail; exec 3>&2; export {python_path}BLINDSPOTS_TERMINAL=3 BLINDSPOTS_PROGRESS={PROGRESS} "
     f"PYTHONPATH={str(BASE / 'src')!r}:{str(BASE)!r}${{{{PYTHONPATH:+:$PYTHONPATH}}}} "
     f"BLINDSPOTS_DATA={in_shell(DATA_ROOT)} BLINDSPOTS_DOWNLOAD={DOWNLOAD} BLINDSPOTS_CELLS={CELLS!r}; "
 )
@@ -164,7 +168,8 @@ def all_artifacts():
     grids = study.config["figures"]["examples"]
     adversarial = [name for name, grid in grids.items() if "source" in grid]
     noisy = [name for name, grid in grids.items() if "noise" in grid]
-    paths = ["<study>/data.safetensors", "<study>/transfer.csv", "<study>/engines.csv"]
+    paths = ["<study>/data.safetensors", "<study>/transfer.csv"]
+    paths += expand("<study>/engines.{format}", format=["csv", "html"])
     paths += expand(MODEL, model=study.used_models, seed=study.seeds)
     for model, attack in study.sets:
         paths += expand(SET, model=model, attack=attack, seed=study.seeds)
@@ -172,7 +177,7 @@ def all_artifacts():
     paths += expand(
         "<study>/tables/{table}.{format}",
         table=study.config["tables"],
-        format=["csv", "md", "tex"],
+        format=["csv", "md", "tex", "html"],
     )
     for kind in ("transfer", "error_curves", "distortions"):
         paths += expand(f"{FIGURES}/{kind}/{{name}}.svg", name=study.config["experiments"])

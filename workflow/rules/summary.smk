@@ -1,18 +1,19 @@
 rule tabulate:
-    """Make one table: CSV, Markdown and LaTeX."""
+    """Make one table: CSV, Markdown, LaTeX and a web page."""
     input:
         transfer="<study>/transfer.csv",
         provenance="<study>/transfer.csv.json",
         printed=printed_numbers,
     output:
-        csv=report(
-            "<study>/tables/{table}.csv",
+        csv="<study>/tables/{table}.csv",
+        markdown="<study>/tables/{table}.md",
+        latex="<study>/tables/{table}.tex",
+        html=report(
+            "<study>/tables/{table}.html",
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}"},
         ),
-        markdown="<study>/tables/{table}.md",
-        latex="<study>/tables/{table}.tex",
         provenance="<study>/tables/{table}.csv.json",
     log:
         "<study>/logs/tabulate/{table}.log",
@@ -28,7 +29,8 @@ rule tabulate:
     shell:
         "python -m blindspots.steps.tabulate --spec {params.spec:q} --code {params.code}"
         " --transfer {input.transfer:q} --printed {input.printed:q} --csv {output.csv:q}"
-        " --markdown {output.markdown:q} --latex {output.latex:q} > {log:q} 2>&1"
+        " --markdown {output.markdown:q} --latex {output.latex:q} --html {output.html:q}"
+        " > {log:q} 2>&1"
 
 
 rule plot_transfer:
@@ -131,7 +133,7 @@ rule plot_adversarial_examples:
             caption="../report/plot_adversarial_examples.rst",
             category="Figures",
             subcategory="Examples",
-            labels={"figure": "{grid}", "images": "adversarial"},
+            labels={"figure": "{grid}, adversarial"},
         ),
         provenance="<study>/figures/adversarial_examples/{grid}.png.json",
     log:
@@ -161,7 +163,7 @@ rule plot_noise_examples:
             caption="../report/plot_noise_examples.rst",
             category="Figures",
             subcategory="Examples",
-            labels={"figure": "{grid}", "images": "noisy"},
+            labels={"figure": "{grid}, noisy"},
         ),
         provenance="<study>/figures/noise_examples/{grid}.png.json",
     log:

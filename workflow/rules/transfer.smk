@@ -62,8 +62,8 @@ rule collect_transfer:
         transfer=report(
             "<study>/transfer.csv",
             caption="../report/transfer.rst",
-            category="Tables",
-            labels={"table": "all cells", "experiment": "all"},
+            category="Data",
+            labels={"file": "transfer.csv"},
         ),
         provenance="<study>/transfer.csv.json",
     log:

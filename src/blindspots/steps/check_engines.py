@@ -1,5 +1,6 @@
 """Check every engine of a study against the closed form on a linear softmax."""
 
+import io
 import logging
 
 import pandas as pd
@@ -10,8 +11,10 @@ from blindspots.attacks.methods import method
 from blindspots.attacks.selfcheck import EXACT, FAILED, NOT_CERTIFIED, check
 from blindspots.device import configure_torch
 from blindspots.steps.job import run
+from blindspots.summary.page import page
 
 LOG = logging.getLogger(__name__)
+NOTES = "Distances of each engine from the closed form, on a linear softmax."
 
 
 def main(job, options):
@@ -28,9 +31,12 @@ def main(job, options):
     for line in table.to_dict("records"):
         if line["verdict"] not in (EXACT, NOT_CERTIFIED):
             LOG.warning("%s %s: %s", line["method"], line["options"], line["verdict"])
-    write_text(options.csv, table.to_csv(index=False, float_format="%.4g"))
-    write_sidecar([options.csv], job.provenance(device=device.type))
+    text = table.to_csv(index=False, float_format="%.4g")
+    shown = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    write_text(options.csv, text)
+    write_text(options.html, page([("engines", NOTES, shown.map(lambda cell: [cell]))]))
+    write_sidecar([options.csv, options.html], job.provenance(device=device.type))
 
 
 if __name__ == "__main__":
-    run(main, {"csv": "CSV to write"})
+    run(main, {"csv": "CSV to write", "html": "HTML to write"})

@@ -83,6 +83,8 @@ def run(main, arguments):
         parser.add_argument(f"--{name.rstrip('*')}", required=True, help=text, **several)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if "output" in options:
+        _show_progress(options.output)
     # A polite kill unwinds the stack, so that temporary files are removed.
     signal.signal(signal.SIGTERM, _leave)
     try:
@@ -116,6 +118,15 @@ def _fail(sentence):
         with contextlib.suppress(KeyError, OSError):
             os.write(int(os.environ["BLINDSPOTS_TERMINAL"]), sentence.encode())
     sys.exit(1)
+
+
+def _show_progress(output):
+    """Show progress on Snakemake's terminal, too, behind the name of the file that is made."""
+    if os.environ.get("BLINDSPOTS_PROGRESS"):
+        terminal = int(os.environ["BLINDSPOTS_TERMINAL"])  # a stream; stderr is the log
+        handler = logging.StreamHandler(os.fdopen(terminal, "w"))
+        handler.setFormatter(logging.Formatter(f"{output}: %(message)s"))
+        logging.getLogger("blindspots.progress").addHandler(handler)
 
 
 def _leave(number, frame):

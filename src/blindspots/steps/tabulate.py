@@ -1,4 +1,4 @@
-"""Make one table: CSV, Markdown with intervals, and LaTeX."""
+"""Make one table: CSV, Markdown and a web page with intervals, and LaTeX."""
 
 import pandas as pd
 
@@ -6,7 +6,15 @@ from blindspots.artifacts import write_sidecar, write_text
 from blindspots.errors import UserError
 from blindspots.steps.job import run
 from blindspots.steps.transfer_table import read_cells
-from blindspots.summary.tables import caption, make_table, to_latex, to_markdown, with_printed
+from blindspots.summary.page import page
+from blindspots.summary.tables import (
+    caption,
+    make_table,
+    readable,
+    to_latex,
+    to_markdown,
+    with_printed,
+)
 
 
 def main(job, options):
@@ -17,15 +25,19 @@ def main(job, options):
     if options.printed:
         values = with_printed(values, _read_printed(options.printed[0]), spec)
     notes = caption(spec, bool(options.printed))
-    markdown = to_markdown(table, values, spec["table"], notes)
+    views = [(spec["table"], notes, table, values)]
     if spec["kind"] != "models":
         both = make_table(cells, spec, both_right=True)
         title = f"{spec['table']}, over the images that the victim, too, classifies correctly"
-        markdown += "\n" + to_markdown(both, both.values, title, "As above, another denominator.")
+        views.append((title, "As above, another denominator.", both, both.values))
+    markdown = "\n".join(to_markdown(*view, title, text) for title, text, *view in views)
+    html = page([(title, text, readable(*view)) for title, text, *view in views])
     write_text(options.csv, values.to_csv(index=False, float_format="%.6g"))
     write_text(options.markdown, markdown)
     write_text(options.latex, to_latex(table, values, spec["table"], notes))
-    write_sidecar([options.csv, options.markdown, options.latex], job.provenance())
+    write_text(options.html, html)
+    outputs = [options.csv, options.markdown, options.latex, options.html]
+    write_sidecar(outputs, job.provenance())
 
 
 def _read_printed(path):
@@ -44,5 +56,6 @@ if __name__ == "__main__":
             "csv": "CSV to write",
             "markdown": "Markdown to write",
             "latex": "LaTeX to write",
+            "html": "HTML to write",
         },
     )

@@ -105,6 +105,39 @@ def with_printed(table, printed, spec):
     return result
 
 
+def readable(table, values):
+    """Return a table as one reads it: rates in per cent, with their bounds and printed numbers.
+
+    Parameters
+    ----------
+    table : Table
+    values : pandas.DataFrame
+        The table's values, with or without printed numbers.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Each cell is a list of texts: the value and what stands beside it.
+    """
+    shown = pd.DataFrame()
+    for column in table.values:
+        cells = []
+        for index, value in enumerate(values[column]):
+            texts = [_text(value, column in table.rates)]
+            low, high = (
+                view[column].iloc[index] if column in table.rates else None
+                for view in (table.low, table.high)
+            )
+            if column in table.rates and pd.notna(value) and pd.notna(low):
+                texts.append(f"[{100 * low:.2f}, {100 * high:.2f}]")
+            if column + PRINTED in values and pd.notna(values[column + PRINTED].iloc[index]):
+                printed = _text(values[column + PRINTED].iloc[index], column in table.rates)
+                texts.append(f"(print {printed})")
+            cells.append(texts)
+        shown[_heading(column)] = cells
+    return shown
+
+
 def to_markdown(table, values, title, notes):
     """Return a table as Markdown, rates in per cent with their bounds and printed numbers.
 
@@ -117,23 +150,7 @@ def to_markdown(table, values, title, notes):
     notes : str
         The caption.
     """
-    shown = pd.DataFrame()
-    for column in table.values:
-        texts = []
-        for index, value in enumerate(values[column]):
-            text = _text(value, column in table.rates)
-            low, high = (
-                view[column].iloc[index] if column in table.rates else None
-                for view in (table.low, table.high)
-            )
-            if column in table.rates and pd.notna(value) and pd.notna(low):
-                text += f" [{100 * low:.2f}, {100 * high:.2f}]"
-            if column + PRINTED in values and pd.notna(values[column + PRINTED].iloc[index]):
-                text += (
-                    f" (print {_text(values[column + PRINTED].iloc[index], column in table.rates)})"
-                )
-            texts.append(text)
-        shown[_heading(column)] = texts
+    shown = readable(table, values).map(" ".join)
     return f"### {title}\n\n{notes}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n"
 
 

@@ -1,0 +1,190 @@
+"""The report as a reader sees it: in Chromium, opened from disk, without a network."""
+
+import csv
+import json
+import re
+from shutil import which
+
+import pytest
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+CHROMIUM = which("chromium") or which("chromium-browser") or which("google-chrome")
+DRIVER = which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="needs Chromium and its chromedriver on PATH"
+)
+
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--window-size=1280,900",
+]
+MARKUP = re.compile(r"\{\{|\}\}|\{%|``|\*\*|`_|:\w+:`|undefined|\bNone\b|\bnan\b")
+# The image of the open result has been loaded and drawn.
+IMAGE_IS_LOADED = """
+const shown = [...document.querySelectorAll("#app div.grow > div > img")];
+return shown.length == 1 && shown[0].src == results[arguments[0]].data_uri
+    && shown[0].complete && shown[0].naturalWidth > 0
+    && shown[0].getBoundingClientRect().width > 100;
+"""
+
+
+class Reader:
+    """Walks through a report by clicks and notes what it shows."""
+
+    def __init__(self, driver, downloads):
+        self.driver, self.downloads = driver, downloads
+
+    def open(self, page):
+        """Open a report from disk and return where it says that its results are."""
+        self.driver.get(page.as_uri())
+        self.until(lambda: self.find("nav ul a"))
+        return self.run("return categories")
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def find(self, selector):
+        return self.driver.find_elements("css selector", selector)
+
+    def until(self, condition):
+        """Wait until something is so."""
+        return webdriver.support.wait.WebDriverWait(self.driver, 20).until(lambda _: condition())
+
+    def choose(self, *entries):
+        """Click through the menu, from its top."""
+        self.find("nav nav ol a")[0].click()
+        for entry in entries:
+            (link,) = (link for link in self.find("nav ul a") if link.text.strip() == entry)
+            link.click()
+
+    def button(self, line, number):
+        """Return the eye (0) or the i (1) of a line in the list of results."""
+        row = self.find("nav > div table tbody tr")[line]
+        return row.find_elements("css selector", "a")[number]
+
+    def caption(self):
+        """Return the text of the caption in sight, which must be clean."""
+        (caption,) = self.find("nav .prose")
+        assert caption.is_displayed() and len(caption.text) > 80
+        assert not MARKUP.search(caption.text), caption.text
+        assert not caption.find_elements("css selector", ".system-message, .problematic")
+        return caption.text
+
+    def table(self):
+        """Return the first table of the open page, a list of rows of lists of texts."""
+        (frame,) = self.find("iframe")
+        self.driver.switch_to.frame(frame)
+        self.until(lambda: self.find("tbody tr"))
+        rows = self.run(
+            "return [...document.querySelector('table').rows]"
+            ".map(row => [...row.cells].map(cell => cell.innerText.replaceAll('\\n', ' ')))"
+        )
+        self.driver.switch_to.default_content()
+        return rows
+
+    def saved(self, name):
+        """Return a file that was saved by a click."""
+        path = self.downloads / name
+        self.until(path.exists)
+        return path.read_text()
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory):
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory, downloads):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def reader(driver, downloads):
+    """A reader; afterwards nothing may have been asked of a network or gone wrong in the page."""
+    yield Reader(driver, downloads)
+    errors = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not errors
+    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    asked = {
+        message["params"]["request"]["url"].partition(":")[0]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    }
+    assert "file" in asked and asked <= {"file", "data", "blob"}
+
+
+def first_column(path):
+    with open(path, newline="") as stream:
+        return [row[0] for row in csv.reader(stream)][1:]
+
+
+def test_general_pages(digits, reader):
+    """What the report says about itself: description, graph of the rules, run times."""
+    reader.open(digits.path / "results/digits/report.html")
+    (text,) = reader.find("div.grow .prose")
+    assert "Blind spots of neural networks" in text.text
+    assert not MARKUP.search(text.text), text.text
+    reader.until(lambda: reader.find("#rulegraph canvas, #rulegraph svg"))
+    reader.choose("Statistics")
+    reader.until(lambda: len(reader.find("#runtimes canvas, #timeline canvas")) == 2)
+    reader.choose("About")
+    reader.choose("Workflow")
+
+
+def test_every_result_opens(digits, reader):
+    """Every category, every figure loaded, every table with its rows, every caption."""
+    results = digits.path / "results/digits"
+    categories = reader.open(results / "report.html")
+    assert {name: set(below) for name, below in categories.items()} == {
+        "Tables": {"Other"},
+        "Figures": {"Transfer", "Error curves", "Distortions", "Examples"},
+        "Checks": {"Other"},
+        "Data": {"Other"},
+    }
+    opened = []
+    for category, below in categories.items():
+        for subcategory, paths in below.items():
+            place = (category, subcategory) if len(below) > 1 else (category,)
+            for line in range(len(paths)):
+                reader.choose(*place)
+                reader.button(line, 1).click()
+                reader.caption()
+                path = reader.run("return app.state.resultPath")
+                reader.choose(*place)
+                reader.button(line, 0).click()
+                if category == "Figures":
+                    reader.until(lambda path=path: reader.run(IMAGE_IS_LOADED, path))
+                elif category == "Data":
+                    name = path.rpartition("/")[2]
+                    assert reader.saved(name) == (digits.path / path).read_text()
+                else:
+                    shown = [row[0] for row in reader.table()][1:]
+                    assert shown == first_column((digits.path / path).with_suffix(".csv"))
+                opened.append(path)
+    published = [*results.glob("tables/*.html"), *results.glob("figures/*/*.[sp][vn]g")]
+    published += [results / "engines.html", results / "transfer.csv"]
+    assert sorted(opened) == sorted(str(path.relative_to(digits.path)) for path in published)
+
+
+@pytest.mark.mnist
+def test_printed_numbers_stand_beside_ours(mnist_in_small, reader):
+    page = mnist_in_small.path / "report.html"
+    mnist_in_small.make("results/tiny/tables/summary.html", "--report", str(page))
+    reader.open(page)
+    reader.choose("Tables")
+    reader.button(0, 0).click()
+    heading, first, *_ = reader.table()
+    shown = dict(zip(heading, first, strict=True))
+    assert shown["model"] == "softmax1"
+    assert re.fullmatch(r"\d+\.\d\d % \[.*\] \(print 7\.40 %\)", shown["test error"])
