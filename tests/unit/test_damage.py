@@ -18,6 +18,7 @@ from blindspots.steps.transfer_table import read_cells
 
 CPU = torch.device("cpu")
 JOB = "a" * 64
+FACTS = {"maximum": 16, "classes": 3, "shape": [1, 2, 2]}
 
 
 def provenance(job=JOB, **extra):
@@ -27,8 +28,7 @@ def provenance(job=JOB, **extra):
 def make_data(path, **job):
     tensors = {"test_images": np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2)}
     tensors["test_labels"] = np.array([2, 0, 1])
-    facts = {"maximum": 16, "classes": 3, "shape": [1, 2, 2]}
-    write_tensors(path, tensors, provenance(facts=facts, **job))
+    write_tensors(path, tensors, provenance(facts=FACTS, **job))
 
 
 def read_data(path):
@@ -49,12 +49,14 @@ def read_model(path):
 
 def make_set(path, **job):
     images = np.random.default_rng(0).random((3, 1, 2, 2), dtype=np.float32)
-    success = np.array([True, True, False])
-    write_tensors(path, {"images": images, "success": success}, provenance(**job))
+    numbers = np.arange(3)
+    arrays = {"images": images, "success": numbers < 2, "indices": numbers}
+    arrays |= {"labels": numbers, "targets": (numbers + 1) % 3}
+    write_tensors(path, arrays, provenance(**job))
 
 
 def read_set(path):
-    found, about = load_adversarial_set(path, JOB, CPU)
+    found, about = load_adversarial_set(path, JOB, FACTS, CPU)
     return {name: tensor.tolist() for name, tensor in found.items()}, about
 
 
