@@ -34,6 +34,8 @@ from blindspots.summary.tables import PRINTED
 
 GONE = object()
 NAN, INF = float("nan"), float("inf")
+ENDLESS = []
+ENDLESS.append(ENDLESS)
 
 
 def edited(config, path, value):
@@ -203,6 +205,7 @@ MISTAKES = {
     "true for a seed": ("seeds", [True], "seeds[0] must be a whole number, not True"),
     "true for a decay": ("models.M1.weight_decay", True, "weight_decay must be a number, not True"),
     "nothing for a seed": ("seeds", [None], "seeds[0] must be a whole number, not None"),
+    "list that holds itself": ("seeds", ENDLESS, f"seeds{'[0]' * 30} is nested too deeply"),
     "date for text": (
         "study",
         datetime.date(2013, 12, 21),

@@ -56,7 +56,7 @@ def test_mistake_in_the_configuration(fresh, mistake):
 # What a file holds that is no configuration, by itself or behind a right one. Snakemake reads it
 # and tells all but the first.
 TEXTS = {
-    "repeated key": (b"chunk: 5\n", "config.yaml, line 31: chunk is given a second time"),
+    "repeated key": (b"chunk: 5\n", ": chunk is given a second time; rename"),
     "not closed": (b"a: [1\n", "is not valid JSON or YAML"),
     "bytes that are no text": (b"# \xff\n", "'utf-8' codec can't decode byte 0xff"),
 }
@@ -73,6 +73,15 @@ def test_mistake_in_the_file(fresh, mistake):
 def test_empty_file(fresh):
     fresh.config.write_text("")
     told_and_nothing_written(fresh, "must be given as JSON or YAML with keys at top level")
+
+
+def test_file_in_the_place_of_the_results(fresh):
+    (fresh.path / "results").write_text("")
+    done = fresh.snakemake()
+    assert done.returncode == 1
+    assert "results is a file where a folder of results should be; move it away" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert (fresh.path / "results").read_text() == ""
 
 
 def test_odd_characters_in_the_data_root(fresh):

@@ -34,6 +34,10 @@ pathvars:
 
 
 CELLS = workflow.pathvars.apply("<study>/cells")
+for folder in Path(CELLS).parents:
+    if folder.exists() and not folder.is_dir():
+        raise WorkflowError(f"{folder} is a file where a folder of results should be; move it away")
+
 ENVIRONMENT = "../../envs/blindspots.yaml"
 DATA_ROOT = os.environ.get("BLINDSPOTS_DATA") or os.path.expanduser(study.config["data_root"])
 DOWNLOAD = int(study.config["download"])

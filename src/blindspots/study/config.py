@@ -94,7 +94,9 @@ def _without_removed(value):
 def _unplain(value, place=()):
     """Yield what no JSON can hold: keys that are no text, dates, numbers without an end."""
     where = _dotted(place) or "the configuration"
-    if isinstance(value, dict):
+    if len(place) > 30:  # an alias of itself has no end
+        yield f"{where} is nested too deeply"
+    elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 yield f"{where}: the key {key!r} is not text; put it in quotes"
