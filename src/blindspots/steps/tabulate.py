@@ -23,7 +23,7 @@ def main(job, options):
     table = make_table(cells, spec)
     values = table.values
     if options.printed:
-        values = with_printed(values, _read_printed(options.printed[0]), spec)
+        values = with_printed(values, read_printed(options.printed[0]), spec)
     notes = caption(spec, bool(options.printed))
     views = [(spec["table"], notes, table, values)]
     if spec["kind"] != "models":
@@ -40,11 +40,12 @@ def main(job, options):
     write_sidecar(outputs, job.provenance())
 
 
-def _read_printed(path):
+def read_printed(path):
+    """Read a table of printed numbers."""
     try:
         return pd.read_csv(path)
     except ValueError as error:
-        raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from None
+        raise UserError(f"{path} is not a CSV file in UTF-8: {str(error).strip()}") from None
 
 
 if __name__ == "__main__":
