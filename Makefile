@@ -2,7 +2,7 @@
 # make run STUDY=mnist  the paper's own study (studies/mnist.yaml over config.yaml)
 # make plan           what the next run will do, and why, in words
 # make test           every check and test
-# make test-kill      the study killed 20 times and restarted, its results compared: ten minutes
+# make test-kill      the study killed 20 times and restarted, its results compared: five minutes
 # make benchmark      attacks side by side, on the models of the paper's study
 STUDY ?= digits
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
