@@ -8,6 +8,8 @@ from shutil import which
 import pytest
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+exceptions = pytest.importorskip("selenium.common.exceptions")
+wait = pytest.importorskip("selenium.webdriver.support.wait")
 CHROMIUM = which("chromium") or which("chromium-browser") or which("google-chrome")
 DRIVER = which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -21,12 +23,13 @@ FLAGS = [
     "--window-size=1280,900",
 ]
 MARKUP = re.compile(r"\{\{|\}\}|\{%|``|\*\*|`_|:\w+:`|undefined|\bNone\b|\bnan\b")
-# The image of the open result has been loaded and drawn.
-IMAGE_IS_LOADED = """
-const shown = [...document.querySelectorAll("#app div.grow > div > img")];
-return shown.length == 1 && shown[0].src == results[arguments[0]].data_uri
-    && shown[0].complete && shown[0].naturalWidth > 0
-    && shown[0].getBoundingClientRect().width > 100;
+# The image of the open result is loaded, and can be seen from its left upper corner.
+IMAGE_IS_SHOWN = """
+const image = document.querySelector("#app div.grow > div > img");
+if (!image || image.src != results[arguments[0]].data_uri) return false;
+const place = image.getBoundingClientRect();
+return image.complete && image.naturalWidth > 0 && place.width > 100
+    && place.top >= 0 && place.left >= document.querySelector("nav").offsetWidth;
 """
 
 
@@ -39,7 +42,12 @@ class Reader:
     def open(self, page):
         """Open a report from disk and return where it says that its results are."""
         self.driver.get(page.as_uri())
-        self.until(lambda: self.find("nav ul a"))
+        self.wait_for("nav ul a")
+        # A sliding panel would move away from under the pointer.
+        self.run(
+            "const style = document.head.appendChild(document.createElement('style'));"
+            "style.textContent = '* {transition: none !important}';"
+        )
         return self.run("return categories")
 
     def run(self, script, *arguments):
@@ -49,24 +57,36 @@ class Reader:
         return self.driver.find_elements("css selector", selector)
 
     def until(self, condition):
-        """Wait until something is so."""
-        return webdriver.support.wait.WebDriverWait(self.driver, 20).until(lambda _: condition())
+        """Wait until something is so; meanwhile the page may lack it or be changing."""
+        passing = (exceptions.WebDriverException, IndexError)
+        patience = wait.WebDriverWait(self.driver, 20, 0.05, passing)
+        return patience.until(lambda _: condition())
+
+    def wait_for(self, selector):
+        """Wait for elements and return them."""
+        return self.until(lambda: self.find(selector))
+
+    def click(self, path, number=0):
+        """Click on one of the elements with an XPath."""
+        self.until(lambda: [self.driver.find_elements("xpath", path)[number].click()])
 
     def choose(self, *entries):
         """Click through the menu, from its top."""
-        self.find("nav nav ol a")[0].click()
+        self.click("//nav//nav//a")
         for entry in entries:
-            (link,) = (link for link in self.find("nav ul a") if link.text.strip() == entry)
-            link.click()
+            self.click(f"//nav//ul//a[normalize-space() = '{entry}']")
 
-    def button(self, line, number):
-        """Return the eye (0) or the i (1) of a line in the list of results."""
-        row = self.find("nav > div table tbody tr")[line]
-        return row.find_elements("css selector", "a")[number]
+    def look_at(self, line):
+        """Click on the eye of a line in the list of results."""
+        self.click("//nav//table//td[last()]//a[1]", line)
+
+    def ask_about(self, line):
+        """Click on the i of a line in the list of results."""
+        self.click("//nav//table//td[last()]//a[2]", line)
 
     def caption(self):
         """Return the text of the caption in sight, which must be clean."""
-        (caption,) = self.find("nav .prose")
+        (caption,) = self.wait_for("nav .prose")
         assert caption.is_displayed() and len(caption.text) > 80
         assert not MARKUP.search(caption.text), caption.text
         assert not caption.find_elements("css selector", ".system-message, .problematic")
@@ -74,9 +94,9 @@ class Reader:
 
     def table(self):
         """Return the first table of the open page, a list of rows of lists of texts."""
-        (frame,) = self.find("iframe")
+        (frame,) = self.wait_for("iframe")
         self.driver.switch_to.frame(frame)
-        self.until(lambda: self.find("tbody tr"))
+        self.wait_for("tbody tr")
         rows = self.run(
             "return [...document.querySelector('table').rows]"
             ".map(row => [...row.cells].map(cell => cell.innerText.replaceAll('\\n', ' ')))"
@@ -112,6 +132,8 @@ def driver(tmp_path_factory, downloads):
 @pytest.fixture
 def reader(driver, downloads):
     """A reader; afterwards nothing may have been asked of a network or gone wrong in the page."""
+    driver.get("about:blank")
+    driver.get_log("performance")  # forget what the browser's own first page asked for
     yield Reader(driver, downloads)
     errors = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
     assert not errors
@@ -132,10 +154,11 @@ def first_column(path):
 def test_general_pages(digits, reader):
     """What the report says about itself: description, graph of the rules, run times."""
     reader.open(digits.path / "results/digits/report.html")
-    (text,) = reader.find("div.grow .prose")
+    (text,) = reader.wait_for("div.grow .prose")
     assert "Blind spots of neural networks" in text.text
     assert not MARKUP.search(text.text), text.text
-    reader.until(lambda: reader.find("#rulegraph canvas, #rulegraph svg"))
+    assert text.location["y"] >= 0  # the beginning can be read
+    reader.wait_for("#rulegraph canvas")
     reader.choose("Statistics")
     reader.until(lambda: len(reader.find("#runtimes canvas, #timeline canvas")) == 2)
     reader.choose("About")
@@ -158,13 +181,13 @@ def test_every_result_opens(digits, reader):
             place = (category, subcategory) if len(below) > 1 else (category,)
             for line in range(len(paths)):
                 reader.choose(*place)
-                reader.button(line, 1).click()
+                reader.ask_about(line)
                 reader.caption()
                 path = reader.run("return app.state.resultPath")
                 reader.choose(*place)
-                reader.button(line, 0).click()
+                reader.look_at(line)
                 if category == "Figures":
-                    reader.until(lambda path=path: reader.run(IMAGE_IS_LOADED, path))
+                    reader.until(lambda path=path: reader.run(IMAGE_IS_SHOWN, path))
                 elif category == "Data":
                     name = path.rpartition("/")[2]
                     assert reader.saved(name) == (digits.path / path).read_text()
@@ -183,7 +206,7 @@ def test_printed_numbers_stand_beside_ours(mnist_in_small, reader):
     mnist_in_small.make("results/tiny/tables/summary.html", "--report", str(page))
     reader.open(page)
     reader.choose("Tables")
-    reader.button(0, 0).click()
+    reader.look_at(0)
     heading, first, *_ = reader.table()
     shown = dict(zip(heading, first, strict=True))
     assert shown["model"] == "softmax1"

@@ -95,6 +95,6 @@ def test_artifacts_hold_no_dates(digits):
 
 def test_report_is_one_page_without_a_network(digits):
     page = (digits.path / "results/digits/report.html").read_text()
-    for name in ("table1.csv", "table4.csv", "transfer.csv", "cross_training_set"):
+    for name in ("table1.html", "table4.html", "transfer.csv", "cross_training_set"):
         assert name in page
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="https?://', page)

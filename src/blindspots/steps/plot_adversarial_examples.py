@@ -33,7 +33,7 @@ def main(job, options):
         for label, positions in enumerate(chosen)
     }
     rms = found["rms"][np.concatenate(chosen)]
-    size = f"mean RMS {rms.mean():.3f}" if len(rms) else "no attack succeeded"
+    size = f"those shown: mean RMS {rms.mean():.3f}" if len(rms) else "no attack succeeded"
     with house_style():
         figure = example_grid(rows, f"Adversarial examples for {spec['label']}, {size}")
         save_figure(figure, options.output, job)

@@ -3,11 +3,11 @@
 from html import escape
 
 STYLE = """
-body { font: 14px/1.45 sans-serif; margin: 1.5rem; color: #222; background: white; }
+body { font: 13px/1.45 sans-serif; margin: 1.2rem; color: #222; background: white; }
 h1 { font-size: 1.1rem; }
 p { max-width: 60rem; }
 table { border-collapse: collapse; margin-bottom: 2rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.3rem 0.9rem 0.3rem 0; text-align: left; vertical-align: top; }
+th, td { padding: 0.3rem 0.8rem 0.3rem 0; text-align: left; vertical-align: top; }
 th { border-bottom: 2px solid #888; vertical-align: bottom; }
 td { border-bottom: 1px solid #ddd; }
 small { display: block; color: #555; white-space: nowrap; }
