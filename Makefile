@@ -1,6 +1,7 @@
 # make run            the study on the embedded digits, offline, and its report
 # make run STUDY=mnist  the paper's own study (studies/mnist.yaml over config.yaml)
-# make test           every check and test
+# make test           every check and test that needs no cluster
+# make test-slurm     the workflow on a Slurm of its own (Debian, root; installs what is missing)
 # make benchmark      attacks side by side, on the models of the paper's study
 STUDY ?= digits
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
@@ -9,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test lint benchmark clean
+.PHONY: help setup run report test test-slurm lint benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -41,6 +42,9 @@ lint: setup
 
 test: lint
 	pytest
+
+test-slurm: setup
+	pytest tests/workflow/slurm
 
 BENCHMARKED = softmax1 softmax2 softmax3 M1 N200-200-10 conv
 benchmark: studies/$(STUDY).yaml setup
