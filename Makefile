@@ -1,8 +1,9 @@
 # make run            the study on the embedded digits, offline, and its report
 # make run STUDY=mnist  the paper's own study (studies/mnist.yaml over config.yaml)
 # make plan           what the next run will do, and why, in words
-# make test           every check and test
+# make test           every check and test that needs no cluster
 # make test-kill      the study killed 20 times and restarted, its results compared: five minutes
+# make test-slurm     the workflow on a Slurm of its own (Debian, root; installs what is missing)
 # make benchmark      attacks side by side, on the models of the paper's study
 STUDY ?= digits
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
@@ -11,7 +12,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run plan report test test-kill lint benchmark clean
+.PHONY: help setup run plan report test test-kill test-slurm lint benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -50,6 +51,9 @@ test: lint
 
 test-kill: setup
 	pytest -s tests/kill
+
+test-slurm: setup
+	pytest tests/workflow/slurm
 
 BENCHMARKED = softmax1 softmax2 softmax3 M1 N200-200-10 conv
 benchmark: studies/$(STUDY).yaml setup
