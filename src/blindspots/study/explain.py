@@ -124,7 +124,8 @@ def in_words(jobs, left):
         Artifacts that are no longer part of the study.
     """
     if jobs:
-        lines = [f"{_number(len(jobs), 'job')} will run; all else is up to date."]
+        plural = "" if len(jobs) == 1 else "s"
+        lines = [f"{len(jobs)} job{plural} will run; all else is up to date."]
     else:
         lines = ["Nothing will run: every artifact of the study is up to date."]
     rules = dict.fromkeys(job.rule for job in jobs)  # in the order of the run
@@ -189,10 +190,6 @@ def _text(value):
 def _some(names):
     more = len(names) - LISTED
     return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _number(count, noun):
-    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def _is_record(path):
