@@ -1,5 +1,6 @@
 # make run            the study on the embedded digits, offline, and its report
 # make run STUDY=mnist  the paper's own study (studies/mnist.yaml over config.yaml)
+# make bundle         the finished study as one archive, to be cited or continued elsewhere
 # make test           every check and test
 # make benchmark      attacks side by side, on the models of the paper's study
 STUDY ?= digits
@@ -9,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test lint benchmark clean
+.PHONY: help setup run report bundle test lint benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -27,6 +28,9 @@ run: studies/$(STUDY).yaml setup
 	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml
 	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml \
 		--report results/$(STUDY)/report.html
+
+bundle: studies/$(STUDY).yaml setup
+	python workflow/scripts/bundle.py $(STUDY)
 
 # Made only where the file is not there: a study that nobody wrote.
 studies/%.yaml:

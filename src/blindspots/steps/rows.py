@@ -1,8 +1,8 @@
 """The shared part of the steps that make rows of the transfer table: cells, old and new."""
 
 import logging
-import os
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def write_row(job, options, device, *, pool, identity, found=None, source=None):
     job : blindspots.steps.job.Job
         Its specification lists ``victims``, ``variants``, ``source``, ``seed``, ``attack``.
     options : argparse.Namespace
-        With ``victims`` and ``output``; the folder of the cells comes as BLINDSPOTS_CELLS.
+        With ``victims`` and ``output``; the cells lie beside ``rows/``.
     device : torch.device
     pool : tuple
         Images, labels (tensors), indices (ndarray) and base set of the images.
@@ -45,8 +45,8 @@ def write_row(job, options, device, *, pool, identity, found=None, source=None):
     for name, path in zip(spec["victims"], options.victims, strict=True):
         victims[name], about = load_network(path, job.upstream("victims")[name], device)
         digests[name] = about["content"]
-    folder = os.environ["BLINDSPOTS_CELLS"]
-    known = CellCache(folder, identity, job.code, spec["versions"], device.type)
+    study = Path(options.output).parents[3]  # above rows/<source>/seed<s>/
+    known = CellCache(study / "cells", identity, job.code, spec["versions"], device.type)
 
     def answers(networks, variant):
         stream = (base, spec["seed"])
