@@ -1,6 +1,7 @@
 # make run            the study on the embedded digits, offline, and its report
 # make run STUDY=mnist  the paper's own study (studies/mnist.yaml over config.yaml)
 # make plan           what the next run will do, and why, in words
+# make bundle         the finished study as one archive, to be cited or continued elsewhere
 # make test           every check and test that needs no cluster
 # make test-kill      the study killed 20 times and restarted, its results compared: five minutes
 # make test-slurm     the workflow on a Slurm of its own (Debian, root; installs what is missing)
@@ -12,7 +13,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run plan report test test-kill test-slurm lint benchmark clean
+.PHONY: help setup run plan report bundle test test-kill test-slurm lint benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -34,6 +35,9 @@ run: studies/$(STUDY).yaml setup
 plan: studies/$(STUDY).yaml setup
 	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} python -m blindspots.study.explain \
 		--configfile studies/$(STUDY).yaml
+
+bundle: studies/$(STUDY).yaml setup
+	python workflow/scripts/bundle.py $(STUDY)
 
 # Made only where the file is not there: a study that nobody wrote.
 studies/%.yaml:

@@ -1,22 +1,34 @@
 # The only Python of the workflow: the study, and functions that rules refer to.
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from shlex import quote
 from shutil import which
 
 import yaml
 
-BASE = Path(workflow.basedir)
+# The folder of this Snakefile; workflow.basedir is the importer's when this runs as a module.
+BASE = Path(workflow.snakefile).resolve().parents[2]
 sys.path.insert(0, str(BASE / "src"))
+package = find_spec("blindspots")
+origin = package and package.origin
+if origin is None or not Path(origin).resolve().is_relative_to(BASE):
+    raise WorkflowError(
+        "a workflow imports blindspots from one checkout on this machine: "
+        "give each `snakefile:` the path of the same one"
+    )
 
 from blindspots.artifacts import prepare_folder
 from blindspots.errors import UserError
 from blindspots.study.config import refuse_repeated_keys
 from blindspots.study.plan import Study
 
-# Users' modules are looked for where their steps will find them.
-MODULE_PATH = [str(BASE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+# Users' modules are looked for where their steps will find them, in this order.
+MODULE_PATH = [
+    os.getcwd(),
+    str(BASE),
+    *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
+]
 SCHEMA = yaml.safe_load((BASE / "workflow/schemas/config.schema.yaml").read_text())
 REFERENCE = BASE / "workflow/reference"
 
@@ -33,8 +45,8 @@ pathvars:
     study=f"<results>/{study.name}",
 
 
-CELLS = workflow.pathvars.apply("<study>/cells")
-for folder in Path(CELLS).parents:
+FOLDER = Path(workflow.pathvars.apply("<study>"))
+for folder in (FOLDER, *FOLDER.parents):
     if folder.exists() and not folder.is_dir():
         raise WorkflowError(f"{folder} is a file where a folder of results should be; move it away")
 
@@ -43,31 +55,27 @@ DATA_ROOT = os.environ.get("BLINDSPOTS_DATA") or os.path.expanduser(study.config
 DOWNLOAD = int(study.config["download"])
 
 
-def in_shell(text):
-    """Quote a text for the shell, and its braces for Snakemake, which formats the prefix."""
-    return quote(text).replace("{", "{{").replace("}", "}}")
-
-
 # A step's output goes to its log; on a terminal its progress is shown there, too, unless --quiet.
 QUIET = {kind.name for kind in workflow.output_settings.quiet or ()} & {"PROGRESS", "ALL"}
 PROGRESS = "1" if sys.stderr.isatty() and not QUIET else ""
 
 # One prefix, so that steps run the same in a virtual environment, under conda and as a module.
+# Snakemake has one for all rules of all modules, so nothing of a single study may stand in it.
 # Stream 3 is where Snakemake itself writes to: for what a step cannot write into its log.
 with_conda = workflow.deployment_settings and any(
     method.name == "CONDA" for method in workflow.deployment_settings.deployment_method
 )
 python_path = "" if with_conda else f"PATH={str(Path(sys.executable).parent)!r}:$PATH "
 shell.prefix(
-    f"set -euo pipefail; exec 3>&2; export {python_path}BLINDSPOTS_TERMINAL=3 BLINDSPOTS_PROGRESS={PROGRESS} "
-    f"PYTHONPATH={str(BASE / 'src')!r}:{str(BASE)!r}${{{{PYTHONPATH:+:$PYTHONPATH}}}} "
-    f"BLINDSPOTS_DATA={in_shell(DATA_ROOT)} BLINDSPOTS_DOWNLOAD={DOWNLOAD} BLINDSPOTS_CELLS={CELLS!r}; "
+    f"set -euo pipefail; exec 3>&2; export {python_path}BLINDSPOTS_TERMINAL=3"
+    f" BLINDSPOTS_PROGRESS={PROGRESS}"
+    f" PYTHONPATH={str(BASE / 'src')!r}:{str(BASE)!r}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )
 
 
 onstart:
     try:
-        prepare_folder(workflow.pathvars.apply("<study>"))
+        prepare_folder(FOLDER)
     except UserError as error:
         raise WorkflowError(str(error))
 
@@ -119,6 +127,15 @@ def code_of(step):
     return code
 
 
+def untracked(value):
+    """Return a function for a param that Snakemake does not record, because it takes `output`."""
+
+    def param(wildcards, output):
+        return value
+
+    return param
+
+
 def gpus(wildcards):
     """Return the GPUs that a job asks for: one on a cluster, and here if this machine has one."""
     device = study.config["device"]
@@ -158,7 +175,10 @@ def sets_of_experiment(wildcards):
 def printed_numbers(wildcards):
     """Return the file of printed numbers of a table, if it has one."""
     name = study.config["tables"][wildcards.table].get("printed")
-    return str(REFERENCE / name) if name and study.config["dataset"] == "mnist" else []
+    if not name or study.config["dataset"] != "mnist":
+        return []
+    # Relative: Snakemake records it, and a project that is moved must not rerun its tables.
+    return local(os.path.relpath(REFERENCE / name))
 
 
 def set_of_grid(wildcards):

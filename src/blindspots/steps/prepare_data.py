@@ -1,7 +1,5 @@
 """Read a data set, check it, and store it as one artifact."""
 
-import os
-
 from blindspots.artifacts import write_tensors
 from blindspots.data.catalogue import CATALOGUE
 from blindspots.data.datasets import load_dataset
@@ -10,8 +8,7 @@ from blindspots.steps.job import run
 
 def main(job, options):
     name = job.spec["dataset"]
-    download = os.environ.get("BLINDSPOTS_DOWNLOAD") == "1"
-    data = load_dataset(name, os.environ.get("BLINDSPOTS_DATA", "data"), download)
+    data = load_dataset(name, options.root, options.download == "1")
     tensors = {f"{base}_images": images for base, images in data.images.items()}
     tensors |= {f"{base}_labels": labels for base, labels in data.labels.items()}
     facts = {
@@ -23,4 +20,11 @@ def main(job, options):
 
 
 if __name__ == "__main__":
-    run(main, {"output": "data artifact to write"})
+    run(
+        main,
+        {
+            "root": "folder of data sets in torchvision's layout",
+            "download": "1 to fetch missing files into it",
+            "output": "data artifact to write",
+        },
+    )

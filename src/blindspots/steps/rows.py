@@ -1,7 +1,7 @@
 """The shared part of the steps that make rows of the transfer table: cells, old and new."""
 
 import logging
-import os
+from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def write_row(job, options, device, *, pool, identity, found=None, source=None):
     job : blindspots.steps.job.Job
         Its specification lists ``victims``, ``variants``, ``source``, ``seed``, ``attack``.
     options : argparse.Namespace
-        With ``victims`` and ``output``; the folder of the cells comes as BLINDSPOTS_CELLS.
+        With ``victims`` and ``output``; the cells lie beside ``rows/``.
     device : torch.device
     pool : tuple
         Images, labels (tensors), indices (ndarray) and base set of the images.
@@ -42,8 +42,8 @@ def write_row(job, options, device, *, pool, identity, found=None, source=None):
         adversarial = found["images"]
         extra = {key: found[key].cpu().numpy() for key in ("targets", "success")}
     paths = dict(zip(spec["victims"], options.victims, strict=True))
-    folder = os.environ["BLINDSPOTS_CELLS"]
-    known = CellCache(folder, identity, job.code, spec["versions"], device.type)
+    study = Path(options.output).parents[3]  # above rows/<source>/seed<s>/
+    known = CellCache(study / "cells", identity, job.code, spec["versions"], device.type)
     stream = (base, spec["seed"])
 
     def answers(networks, variant):
