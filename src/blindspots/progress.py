@@ -27,6 +27,7 @@ class Progress:
         now = time.monotonic()
         if now - self.last >= SECONDS:
             self.last = now
-            left = timedelta(seconds=round((now - self.start) / done * (self.total - done)))
+            rest = max(0, self.total - done)  # a line search may overshoot
+            left = timedelta(seconds=round((now - self.start) / done * rest))
             line = f"{self.what} {done}/{self.total}, at most about {left} left"
             LOG.info(", ".join(filter(None, (line, text))))

@@ -34,7 +34,7 @@ DOWNLOAD = int(study.config["download"])
 
 # A step's output goes to its log; on a terminal its progress is shown there, too, unless --quiet.
 QUIET = {kind.name for kind in workflow.output_settings.quiet or ()} & {"PROGRESS", "ALL"}
-TERMINAL = "3" if sys.stderr.isatty() and not QUIET else ""
+SHOW_PROGRESS = sys.stderr.isatty() and not QUIET
 
 # One prefix, so that steps run the same in a virtual environment, under conda and as a module.
 with_conda = workflow.deployment_settings and any(
@@ -45,7 +45,7 @@ shell.prefix(
     f"set -euo pipefail; export {python_path}"
     f"PYTHONPATH={str(BASE / 'src')!r}:{str(BASE)!r}${{{{PYTHONPATH:+:$PYTHONPATH}}}} "
     f"BLINDSPOTS_DATA={DATA_ROOT!r} BLINDSPOTS_DOWNLOAD={DOWNLOAD} BLINDSPOTS_CELLS={CELLS!r}; "
-    + (f"exec {TERMINAL}>&2; export BLINDSPOTS_TERMINAL={TERMINAL}; " if TERMINAL else "")
+    + ("exec 3>&2; export BLINDSPOTS_TERMINAL=3; " if SHOW_PROGRESS else "")
 )
 
 
