@@ -30,6 +30,7 @@ class Progress:
         if now - self.last >= SECONDS:
             self.last = now
             speed = (now - self.start) / (done - self.before)
-            left = timedelta(seconds=round(speed * (self.total - done)))
+            rest = max(0, self.total - done)  # a line search may overshoot
+            left = timedelta(seconds=round(speed * rest))
             line = f"{self.what} {done}/{self.total}, at most about {left} left"
             LOG.info(", ".join(filter(None, (line, text))))

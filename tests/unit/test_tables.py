@@ -4,7 +4,15 @@ import pandas as pd
 import pytest
 
 from blindspots.evaluation.fields import FIELDS
-from blindspots.summary.tables import caption, make_table, to_latex, to_markdown, with_printed
+from blindspots.summary.page import page
+from blindspots.summary.tables import (
+    caption,
+    make_table,
+    readable,
+    to_latex,
+    to_markdown,
+    with_printed,
+)
 
 SPEC = {
     "sources": ["A", "B"],
@@ -131,3 +139,15 @@ def test_markdown_and_latex(cells):
     assert r"10.00 \% (11.70 \%)" in latex
     assert r"95 \% Wilson" in latex
     assert "\\begin{tabular}{lrrrrr}" in latex
+
+
+def test_page(cells):
+    """Bounds and printed numbers stand in the same cell; texts stay texts."""
+    spec = SPEC | {"kind": "matrix"}
+    table = make_table(cells, spec)
+    values = with_printed(table.values, pd.DataFrame([{"distorted_for": "B", "A'": 0.117}]), spec)
+    html = page([("a <title>", "this & that", readable(table, values))])
+    cell = "<td>10.00 %<small>[5.52, 17.44]</small><small>(print 11.70 %)</small></td>"
+    assert html.count(cell) == 1
+    assert html.count("<tr>") == 1 + len(values)
+    assert "<h1>a &lt;title&gt;</h1>" in html and "<p>this &amp; that</p>" in html

@@ -200,6 +200,18 @@ def test_every_result_opens(digits, reader):
     assert sorted(opened) == sorted(str(path.relative_to(digits.path)) for path in published)
 
 
+def test_one_grid_of_each_kind(finished, reader):
+    """Labels that split the results into halves would become a switch between two views of one."""
+    page = finished.path / "report.html"
+    finished.make("--report", str(page))
+    grids = reader.open(page)["Figures"]["Examples"]
+    assert len(grids) == 2
+    for line, path in enumerate(grids):
+        reader.choose("Figures", "Examples")
+        reader.look_at(line)
+        reader.until(lambda path=path: reader.run(IMAGE_IS_SHOWN, path))
+
+
 @pytest.mark.mnist
 def test_printed_numbers_stand_beside_ours(mnist_in_small, reader):
     page = mnist_in_small.path / "report.html"
