@@ -104,12 +104,14 @@ def test_network_of_the_importer(importer, tmp_path):
     copy.make("out/tiny/models/A/seed0.safetensors")
 
 
-def test_inputs_of_an_imported_study_are_relative(template, tmp_path):
+def test_example_of_the_documentation_has_relative_inputs(template, tmp_path):
     """Printed numbers, too, though a prefix is put before all products."""
-    snakefile = IMPORT.replace('pathvars:\n        results="out",', 'prefix:\n        "ours"')
-    importer = Importer(tmp_path, template, snakefile)
-    study = yaml.safe_load((ROOT / "config.yaml").read_text())
-    importer.config.write_text(yaml.safe_dump({"robustness": study}))
+    section = (ROOT / "docs/operations.md").read_text().partition("## As a module")[2]
+    example = re.search("```python\n(.*?)```", section, re.DOTALL)[1]
+    pathvars, prefix = 'pathvars:\n        results="robustness",', 'prefix:\n        "ours"'
+    assert pathvars in example
+    importer = Importer(tmp_path, template, example.replace(pathvars, prefix))
+    shutil.copy(ROOT / "config.yaml", tmp_path / "blindspots")
     plan = importer.make("--dry-run")
     inputs = set(re.findall(r"[^ ,]+", " ".join(re.findall(r"\n    input: (.*)", plan))))
     assert "blindspots/workflow/reference/szegedy2013-table1.csv" in inputs
