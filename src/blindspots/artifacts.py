@@ -239,7 +239,7 @@ def read_record(path, job=None):
         whole = record.pop("digest") == _record_digest(record)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run snakemake to make it") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
         raise _damaged(path)

@@ -16,6 +16,8 @@ COMMANDS = {
     "make benchmark": "test_benchmarks.py, the script",
     "make plan": "test_study.py",
     "make plan STUDY=mnist": "test_study.py, with another study",
+    "make bundle STUDY=digits": "test_reuse.py, with another study",
+    "snakemake --workflow-profile profiles/slurm": "slurm/test_slurm.py",
     "make run STUDY=mnist": "test_mnist_study_is_planned",
     "make run STUDY=name": "test_unknown_study_is_told",
     "snakemake --cores 2": "project.py",
