@@ -80,7 +80,7 @@ class Cluster:
 
     def jobs(self, run):
         """Return Slurm's own records of the jobs of a run of snakemake, oldest first."""
-        lines = self.command("scontrol", "show", "job", "--oneliner").splitlines()
+        lines = self.command("scontrol", "show", "job", "--details", "--oneliner").splitlines()
         records = [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
         mine = [record for record in records if record.get("JobName") == run]
         return sorted(mine, key=lambda record: int(record["JobId"]))
