@@ -57,6 +57,8 @@ test-kill: setup
 	pytest -s tests/kill
 
 test-slurm: setup
+	pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt \
+		--requirement envs/slurm.txt
 	pytest tests/workflow/slurm
 
 BENCHMARKED = softmax1 softmax2 softmax3 M1 N200-200-10 conv

@@ -26,3 +26,11 @@ def test_every_requirement_is_pinned_and_declared(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     declared = [*project["dependencies"], *project["optional-dependencies"]["test"]]
     assert {name.split(">")[0] for name in declared} == wanted
+
+
+def test_extra_of_slurm_is_pinned_and_declared(root):
+    lines = (root / "envs/slurm.txt").read_text().splitlines()
+    wanted = [line for line in lines if not line.startswith("#")]
+    assert set(wanted) <= set(pins((root / "envs/constraints.txt").read_text().splitlines()))
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["slurm"] == wanted
