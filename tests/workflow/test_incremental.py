@@ -1,5 +1,6 @@
 """What reruns when: for each row of the README's table, after each edit exactly the jobs of it."""
 
+import ast
 import csv
 import os
 import random
@@ -75,10 +76,17 @@ def library(name):
 
 def reword(project):
     """Add a comment to every file of the package, and words to every docstring."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef
     for path in (project.path / "src/blindspots").rglob("*.py"):
-        parts = path.read_text().split('"""')  # outside, docstring, outside, ...
-        parts[1::2] = [f"{part} More words.\n" for part in parts[1::2]]
-        path.write_text("# A comment.\n\n\n" + '"""'.join(parts))
+        text = path.read_text()
+        lines = text.splitlines(keepends=True)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, documented) and ast.get_docstring(node):
+                last = node.body[0].end_lineno - 1
+                lines[last] = lines[last].replace('"""', '"""More words. ', 1)
+                if node.body[0].lineno - 1 != last:  # its last line has but the closing quotes
+                    lines[last] = lines[last].replace('"""More words. ', 'More words."""')
+        path.write_text("# A comment.\n\n\n" + "".join(lines))
 
 
 def reorder(project):
@@ -108,7 +116,7 @@ def move(project):
     elsewhere = project.path.with_name("elsewhere")
     shutil.copytree(project.path, elsewhere, copy_function=shutil.copyfile)
     shutil.rmtree(project.path)
-    project.path = elsewhere
+    project.path, project.results = elsewhere, elsewhere / "results/tiny"
     touch(project)
 
 
