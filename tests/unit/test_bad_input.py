@@ -866,7 +866,8 @@ def test_folder_that_cannot_be_written(root, tmp_path, blocked):
             pytest.skip("root may write everywhere")
     before = sorted(tmp_path.rglob("*"))
     output = tmp_path / "results/data.safetensors"
-    done = run_step(root, "prepare_data", {"dataset": "digits"}, tmp_path, "--output", output)
+    options = ("--root", tmp_path, "--download", "0", "--output", output)
+    done = run_step(root, "prepare_data", {"dataset": "digits"}, tmp_path, *options)
     said = "a file is where a folder should be" if blocked == "file" else "permission denied"
     line = told_in_one_line(done)
     assert str(tmp_path / "results") in line and line.endswith(said)

@@ -1,5 +1,6 @@
 """Jobs that run at the same time take different GPUs."""
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def job(tmp_path):
+def job(root, tmp_path):
     """Start a process that takes a GPU and keeps it; return it and the position it took."""
     processes = []
 
@@ -29,6 +30,7 @@ def job(tmp_path):
             [sys.executable, "-c", HOLD, str(tmp_path), *names],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(root / "src")},
             text=True,
         )
         processes.append(process)

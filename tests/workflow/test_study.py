@@ -22,7 +22,10 @@ def test_plan_is_told_in_words(digits):
 
     def plan(*study):
         done = subprocess.run(
-            ["make", "plan", *study], cwd=digits.path, capture_output=True, text=True
+            ["make", "--no-print-directory", "plan", *study],
+            cwd=digits.path,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
