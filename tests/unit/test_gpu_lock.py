@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,17 +94,19 @@ def cuda(monkeypatch):
     chosen = []
 
     def see(count):
-        fake = SimpleNamespace(
-            is_available=lambda: count > 0,
-            device_count=lambda: count,
-            set_device=chosen.append,
-            get_device_name=lambda position: f"GPU {position}",
-        )
-        monkeypatch.setattr(torch, "cuda", fake)
+        fakes = {
+            "is_available": lambda: count > 0,
+            "device_count": lambda: count,
+            "set_device": chosen.append,
+            "get_device_name": lambda position: f"GPU {position}",
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
         return chosen
 
     threads = torch.get_num_threads()
     yield see
+    monkeypatch.undo()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
 
