@@ -163,37 +163,47 @@ VICTIM = ("victim", {"kind": "as_found"})
 
 
 @pytest.fixture
-def cell(tmp_path):
-    """A cache that holds one cell, and the file of this cell."""
+def cells(tmp_path):
+    """The file of a set's cells, one so far, and how it is read."""
     cache = CellCache(tmp_path, "set", "code")
     cache.put(*VICTIM, COUNTS)
+    cache.save()
     (path,) = tmp_path.iterdir()
-    return cache, path
+    return path, lambda: CellCache(tmp_path, "set", "code")
 
 
-def test_whole_cell(cell):
-    cache, _ = cell
-    assert cache.get(*VICTIM) == COUNTS
-    assert cache.get("another", VICTIM[1]) is None
+def test_whole_cells(cells):
+    path, read = cells
+    assert read().get(*VICTIM) == COUNTS
+    assert read().get("another", VICTIM[1]) is None
+    assert read().get(VICTIM[0], {"kind": "clean"}) is None
+    assert CellCache(path.parent, "set", "other code").get(*VICTIM) is None
+    more = read()
+    more.put("another", VICTIM[1], {"n_fooled": 0})
+    more.save()
+    assert read().get(*VICTIM) == COUNTS and read().get("another", VICTIM[1]) == {"n_fooled": 0}
 
 
-def test_damaged_cell_is_computed_anew(cell, caplog):
-    cache, path = cell
+def test_damaged_cells_are_computed_anew(cells, caplog):
+    path, read = cells
     content = path.read_bytes()
     truncated = [content[: len(content) * tenth // 10] for tenth in range(10)]
     for damaged in [*truncated, *flips(content), b"[]", b"text"]:
         path.write_bytes(damaged)
         caplog.clear()
+        cache = read()
         assert cache.get(*VICTIM) is None
         assert f"computed anew: {path}" in caplog.text
     cache.put(*VICTIM, COUNTS)
+    cache.save()
     assert path.read_bytes() == content
 
 
-def test_cell_under_the_name_of_another(cell, caplog):
-    cache, path = cell
-    cache.put("another", VICTIM[1], {"n_fooled": 0})
-    (other,) = set(path.parent.iterdir()) - {path}
-    other.rename(path)
-    assert cache.get(*VICTIM) is None
-    assert f"{path} is another cell" in caplog.text
+def test_cells_under_the_name_of_another_set(cells, caplog):
+    path, read = cells
+    other = CellCache(path.parent, "another set", "code")
+    other.put(*VICTIM, {"n_fooled": 0})
+    other.save()
+    other.path.rename(path)
+    assert read().get(*VICTIM) is None
+    assert f"{path} is of another set" in caplog.text

@@ -72,8 +72,7 @@ class Objective:
         gradient : torch.Tensor, shape (B, n)
         margin : torch.Tensor, shape (B,)
         """
-        gradient, margin, logits = self._descent(points)
-        log_probability = logits.log_softmax(1)
+        gradient, margin, log_probability = self._descent(points)
         if self.targets is None:
             loss = -torch.logsumexp(log_probability.scatter(1, self.reference, -torch.inf), 1)
         else:
@@ -90,7 +89,8 @@ class Objective:
             logits = self.logits(points)
         z = logits.detach()
         others = z.scatter(1, self.reference, -torch.inf)
-        slope = z.softmax(1)
+        log_probability = log_softmax(z)
+        slope = log_probability.exp()
         if self.targets is None:
             slope -= others.softmax(1)
         else:
@@ -98,7 +98,7 @@ class Objective:
         (gradient,) = torch.autograd.grad(logits, points, slope)
         margin = z.gather(1, self.reference)[:, 0] - others.amax(1)
         margin = -margin if self.targets is None else margin
-        return gradient, margin - rounding(z)[:, 0], z
+        return gradient, margin - rounding(z)[:, 0], log_probability
 
     def margins_and_gradients(self, points, count, preferred=None, out=None):
         """Return the smallest margins of each image and their gradients.
@@ -150,6 +150,15 @@ class Objective:
         for k in range(count):
             (gradients[:, k],) = torch.autograd.grad(sums[k], points, retain_graph=k < count - 1)
         return margins.detach() - rounding(logits.detach()), gradients, classes
+
+
+def log_softmax(logits):
+    """Return the logarithms of the probabilities, (B, C).
+
+    Torch's own takes twice as long for rows of ten classes.
+    """
+    shifted = logits - logits.amax(1, keepdim=True)
+    return shifted.sub_(shifted.exp().sum(1, keepdim=True).log_())
 
 
 def rounding(logits):

@@ -228,13 +228,13 @@ def kkt_residual(margins, gradients, origin, point):
     target, multipliers = point, torch.zeros_like(margins)
     smallest = torch.full_like(length, torch.inf)
     reduced = torch.empty_like(gradients)
-    for _ in range(3):
-        where_inside(active, target, out=reduced)
+    for step in range(3):
+        inside = unless_still(target, multipliers) if step else target
+        where_inside(active, inside, out=reduced)
         gram = torch.bmm(reduced, reduced.transpose(1, 2))
         multipliers = nonnegative_solution(gram, dot(perturbation, reduced), multipliers)
-        target = origin + torch.bmm(multipliers[:, None], active)[:, 0]
-        smallest = torch.minimum(smallest, (point - target.clamp(0, 1)).norm(dim=1))
-        target = unless_still(target, multipliers)
+        target = torch.bmm(multipliers[:, None], active)[:, 0].add_(origin)
+        smallest = torch.minimum(smallest, target.clamp(0, 1).sub_(point).norm(dim=1))
     return smallest / length.clamp_min(1e-30)
 
 

@@ -41,8 +41,7 @@ def unless_still(target, multipliers):
 
     There nothing has moved yet: pixels at the bounds are as free as all others.
     """
-    still = (multipliers <= 0).all(1, keepdim=True).to(target.dtype)
-    return torch.lerp(target, target.new_tensor(0.5), still)
+    return torch.where((multipliers <= 0).all(1, keepdim=True), 0.5, target)
 
 
 def where_inside(gradients, target, out):
@@ -72,10 +71,11 @@ def nonnegative_solution(gram, right, start, pivots=PIVOTS_COLD):
     gram : torch.Tensor, shape (B, K, K)
     right, start : torch.Tensor, shape (B, K)
     """
+    if gram.shape[1] == 1:
+        alone = gram[:, 0]  # not its diagonal, whose strides make products slow
+        return torch.where(alone > 0, (right / alone).clamp_min(0), 0.0)
     diagonal = gram.diagonal(dim1=1, dim2=2)
     usable = diagonal > 0
-    if gram.shape[1] == 1:
-        return torch.where(usable, (right / diagonal).clamp_min(0), 0.0)
     # Equal gradients share their multiplier.
     ridge = 1e-6 * diagonal.amax(1, keepdim=True)
     identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)

@@ -1,4 +1,4 @@
-"""The cache of transfer cells: one small file for each set, victim and variant."""
+"""The cache of transfer cells: a file for each set, with its cells of all victims and variants."""
 
 import hashlib
 import logging
@@ -11,41 +11,47 @@ LOG = logging.getLogger(__name__)
 
 
 class CellCache:
-    """Cells that earlier runs computed; any of its files may be deleted at any time.
+    """Cells of one set that earlier runs computed; its file may be deleted at any time.
 
     Parameters
     ----------
     folder : path-like
     *context
-        What all keys share: digests of the set and the source, code, versions, device.
+        What tells this set's cells from others: digests of the set and the source, code,
+        versions, device.
     """
 
     def __init__(self, folder, *context):
-        self.folder, self.context = Path(folder), context
+        context = canonical_json(context)
+        self.path = Path(folder) / f"{hashlib.sha256(context.encode()).hexdigest()}.json"
+        self.context = context
+        self._cells = self._read()
 
     def get(self, victim, variant):
-        """Return the counts of a cell, or None where it is not known or its file is damaged."""
-        path = self._path(victim, variant)
-        if not path.exists():
-            return None
-        try:
-            cell = read_record(path)
-        except UserError as error:
-            LOG.warning("computed anew: %s", error)
-            return None
-        if cell.get("key") != self._key(victim, variant):
-            LOG.warning("computed anew: %s is another cell", path)
-            return None
-        return cell["counts"]
+        """Return the counts of a cell, or None where it is not known."""
+        return self._cells.get(_key(victim, variant))
 
     def put(self, victim, variant, counts):
-        """Store the counts of a cell."""
-        cell = {"key": self._key(victim, variant), "counts": counts}
-        write_record(self._path(victim, variant), cell)
+        """Add the counts of a cell; `save` writes them."""
+        self._cells[_key(victim, variant)] = counts
 
-    def _key(self, victim, variant):
-        text = canonical_json([*self.context, victim, variant])
-        return hashlib.sha256(text.encode()).hexdigest()
+    def save(self):
+        """Write all cells, those of victims that are no longer asked for too."""
+        write_record(self.path, {"context": self.context, "cells": self._cells})
 
-    def _path(self, victim, variant):
-        return self.folder / f"{self._key(victim, variant)}.json"
+    def _read(self):
+        if not self.path.exists():
+            return {}
+        try:
+            record = read_record(self.path)
+        except UserError as error:
+            LOG.warning("computed anew: %s", error)
+            return {}
+        if record.get("context") != self.context:
+            LOG.warning("computed anew: %s is of another set", self.path)
+            return {}
+        return record["cells"]
+
+
+def _key(victim, variant):
+    return f"{victim} {canonical_json(variant)}"

@@ -52,7 +52,7 @@ def write_row(job, options, device, *, pool, identity, found=None, source=None):
         )
 
     names, variants = spec["victims"], spec["variants"]
-    cells, computed = [{} for _ in variants], 0
+    cells, computed, saved = [{} for _ in variants], 0, 0
     progress = Progress("cells", len(names) * len(variants))
     for block in (names[start : start + TOGETHER] for start in range(0, len(names), TOGETHER)):
         victims, digests, clean_right = {}, {}, {}
@@ -79,6 +79,9 @@ def write_row(job, options, device, *, pool, identity, found=None, source=None):
             computed += len(missing)
             cells[number] |= counted
             progress.report(sum(map(len, cells)), "")
+        if computed > saved:  # a row that is killed goes on after the last block
+            known.save()
+            saved = computed
     rows = [
         {
             "source": spec["source"],
