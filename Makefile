@@ -50,8 +50,9 @@ lint: setup
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
+# A file at a time to each of two workers or more; PASSIVE, for they and their jobs share the cores.
 test: lint
-	pytest
+	OMP_WAIT_POLICY=PASSIVE pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-kill: setup
 	pytest -s tests/kill

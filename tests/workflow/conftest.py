@@ -1,5 +1,6 @@
 """Copies of the project with a tiny study."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -26,12 +27,33 @@ def template(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def finished_template(template):
+def shared(tmp_path_factory):
+    """A function that makes a project once for all workers of pytest-xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def project(name, make):
+        path, done = folder / name / "project", folder / f"{name}.done"
+        with open(folder / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                make(path)
+                done.touch()
+        return path
+
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished_template(template, shared):
     """The same after a whole run."""
-    path = template.with_name("finished")
-    shutil.copytree(template, path)
-    Project(path).make()
-    return path
+
+    def make(path):
+        shutil.copytree(template, path)
+        Project(path).make()
+
+    return shared("finished", make)
 
 
 @pytest.fixture
@@ -49,22 +71,24 @@ def finished(finished_template, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory):
+def digits(shared):
     """The digits study and its report, by the README's command."""
-    path = tmp_path_factory.mktemp("digits") / "project"
-    shutil.copytree(ROOT, path, ignore=left_out)
-    # The environment that the tests run in stands for the one that make would install.
-    (path / ".venv").symlink_to(sys.prefix)
-    with_stamp(path)
-    done = subprocess.run(
-        ["make", "run"], cwd=path, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    return Project(path)
+
+    def make(path):
+        shutil.copytree(ROOT, path, ignore=left_out)
+        # The environment that the tests run in stands for the one that make would install.
+        (path / ".venv").symlink_to(sys.prefix)
+        with_stamp(path)
+        done = subprocess.run(
+            ["make", "run"], cwd=path, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        assert done.returncode == 0, done.stderr[-6000:]
+
+    return Project(shared("digits", make))
 
 
 @pytest.fixture(scope="session")
-def mnist_in_small(template, tmp_path_factory):
+def mnist_in_small(template, shared):
     """The tiny study on 2000 images of MNIST, with printed numbers."""
     raw = Path(os.environ.get("BLINDSPOTS_DATA", "data")).resolve() / "MNIST/raw"
     if not raw.is_dir():
@@ -78,12 +102,13 @@ def mnist_in_small(template, tmp_path_factory):
         config["models"]["A"]["label"] = "softmax1"
         config["tables"]["summary"]["printed"] = "szegedy2013-table1.csv"
 
-    path = tmp_path_factory.mktemp("mnist") / "project"
-    shutil.copytree(template, path)
-    project = Project(path)
-    project.edit_config(small)
-    project.make("results/tiny/tables/summary.csv")
-    return project
+    def make(path):
+        shutil.copytree(template, path)
+        project = Project(path)
+        project.edit_config(small)
+        project.make("results/tiny/tables/summary.csv")
+
+    return Project(shared("mnist", make))
 
 
 def with_stamp(path):

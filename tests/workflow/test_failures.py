@@ -140,6 +140,8 @@ def test_interrupted_runs_finish(fresh, finished_template):
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
+                # What a shell runs in the background ignores SIGINT, and so would its children.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
             wait_for_logs(fresh.results / "logs", progress, process)
             stop(process, number)
