@@ -24,6 +24,7 @@ COUNT = int(os.environ.get("KILL_COUNT", "20"))
 STUDY = ("--configfile", "studies/digits.yaml")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 WHOM = ("snakemake", "a step", "the group")
+LATE = 0.9  # share of the files with which a run may soon end by itself: no more waiting then
 PATIENCE = 60  # seconds that a run may go on after a signal when no step of it runs any more
 
 
@@ -40,7 +41,7 @@ class Kill(NamedTuple):
     working : bool
         Wait for the first step of the run, too; otherwise the signal may meet Snakemake's start.
     delay : float
-        Seconds to wait after that.
+        Seconds to wait after that, if the run is not about to end.
     """
 
     number: signal.Signals
@@ -127,7 +128,7 @@ def drawn(total):
     pairs = list(product(SIGNALS, WHOM))
     chosen = pairs * (COUNT // len(pairs)) + generator.sample(pairs, COUNT % len(pairs))
     generator.shuffle(chosen)
-    files = sorted(generator.randrange(int(0.9 * total)) for _ in chosen)
+    files = sorted(generator.randrange(int(LATE * total)) for _ in chosen)
     return [
         Kill(*pair, count, generator.random() < 0.8, generator.uniform(0, 4))
         for pair, count in zip(chosen, files, strict=True)
@@ -164,10 +165,11 @@ def wait_for_moment(project, process, kill, wanted, sessions):
     doubled, due = set(), None
     while process.poll() is None:
         doubled |= doubles(sessions)
-        steps = steps_of({process.pid})
-        if due is None and present(project, wanted) >= kill.files and (steps or not kill.working):
+        steps, there = steps_of({process.pid}), present(project, wanted)
+        if due is None and there >= kill.files and (steps or not kill.working):
             due = time.monotonic() + kill.delay
-        if due is not None and time.monotonic() >= due and (steps or kill.whom != "a step"):
+        over = due is not None and (time.monotonic() >= due or there >= LATE * len(wanted))
+        if over and (steps or kill.whom != "a step"):
             break
         time.sleep(0.05)
     return doubled

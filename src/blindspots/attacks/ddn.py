@@ -127,8 +127,8 @@ def search(objective, origin, steps, gamma, init_norm):
         distance = torch.where(shorter, length, distance)
         size = LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / steps)) / 2
         perturbation.addcmul_(gradient, (-size / steepness.clamp_min(FLAT))[:, None])
-        if float(steepness.min()) < FLAT:
-            perturbation.addcmul_(grey, (size * (steepness < FLAT))[:, None])
+        if bool((flat := steepness < FLAT).any()):
+            perturbation.addcmul_(grey, (size * flat)[:, None])
         factor = 1 + gamma - 2 * gamma * success.to(norm.dtype)
         norm = torch.minimum(factor.mul_(norm), farthest)
         scale = norm / perturbation.norm(dim=1).clamp_min_(FLAT)
