@@ -2,10 +2,11 @@
 # make run STUDY=mnist  the paper's own study (studies/mnist.yaml over config.yaml)
 # make plan           what the next run will do, and why, in words
 # make bundle         the finished study as one archive, to be cited or continued elsewhere
-# make test           every check and test that needs no cluster
+# make test           every check and test but for the two below
 # make test-kill      the study killed 20 times and restarted, its results compared: five minutes
 # make test-slurm     the workflow on a Slurm of its own (Debian, root; installs what is missing)
-# make benchmark      attacks side by side, on the models of the paper's study
+# make benchmark      attacks side by side, on models of the MNIST study (or STUDY=digits), into docs/benchmarks
+# make clean          removes results, Snakemake's records and the environment
 STUDY ?= digits
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 PYTHON ?= python3.11
@@ -13,7 +14,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run plan report bundle test test-kill test-slurm lint benchmark clean
+.PHONY: help setup run plan bundle test test-kill test-slurm lint benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -63,11 +64,12 @@ test-slurm: setup
 	pytest tests/workflow/slurm
 
 BENCHMARKED = softmax1 softmax2 softmax3 M1 N200-200-10 conv
-benchmark: studies/$(STUDY).yaml setup
+benchmark: STUDY = mnist
+benchmark: setup
 	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml \
 		$(foreach model,$(BENCHMARKED),results/$(STUDY)/models/$(model)/seed0.safetensors)
 	python benchmarks/attacks.py results/$(STUDY) docs/benchmarks
-	python benchmarks/softmax_nearest.py results/$(STUDY) 10000
+	python benchmarks/softmax_nearest.py results/$(STUDY) 1000
 
 clean:
 	rm -rf .venv .snakemake results

@@ -35,7 +35,8 @@ from blindspots.attacks.objective import Objective
 from blindspots.attacks.result import AdversarialResult
 from blindspots.evaluation.distortion import rms_distortion
 from blindspots.randomness import random_wrong_labels
-from blindspots.steps.loading import load_images, load_network
+from blindspots.steps.loading import load_images
+from blindspots.steps.weights import load_network
 from blindspots.summary.style import colours_and_markers, house_style
 
 NETWORKS = ("softmax1", "M1", "N200-200-10", "conv")
@@ -144,7 +145,8 @@ def scipy_lbfgsb(network, images, labels, targets, steps=12):
         passes.append(count[0])
         if success[-1]:
             found[row] = torch.from_numpy(best[1]).float().view(image.shape)
-    success = torch.tensor(success)
+    objective = Objective(network, images.shape[1:], labels, targets)
+    success = torch.tensor(success) & (objective.margins(found.flatten(1))[:, 0] > 0)
     rms = torch.where(success, rms_distortion(found, images), torch.nan)
     unknown = torch.full_like(rms, torch.nan)
     return AdversarialResult(found, success, rms, torch.tensor(passes), unknown, targets)
@@ -199,10 +201,17 @@ def roofline(network, images, labels, targets):
         objective = Objective(network, images.shape[1:], labels[part], targets[part])
         points = images[part].flatten(1)
         for _ in range(10):
-            start = time.perf_counter()
+            start = now(images.device)
             objective.gradient_and_margin(points)
-            best = min(best, 1000 * (time.perf_counter() - start) / len(points))
+            best = min(best, 1000 * (now(images.device) - start) / len(points))
     return best
+
+
+def now(device):
+    """Return the time in seconds at which the device has done all that it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def timed(attacks, cases, repeats, device):
@@ -213,11 +222,9 @@ def timed(attacks, cases, repeats, device):
     results, seconds = {}, {title: [] for title in attacks}
     for _ in range(repeats):
         for title, attack in attacks.items():
-            start = time.perf_counter()
+            start = now(device)
             results[title] = attack(*cases[title])
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds[title].append(time.perf_counter() - start)
+            seconds[title].append(now(device) - start)
             print(f"{title}: {seconds[title][-1]:.3g} s")
     return results, seconds
 
@@ -288,11 +295,13 @@ def scale(folder, about, device):
     targets = torch.from_numpy(drawn).to(device)
     costs = {1000: [], len(images): []}
     for count in (1000, 1000, 1000, len(images), 1000, 1000):  # around it: the machine drifts
-        start = time.perf_counter()
+        start = now(device)
         lbfgs(network, images[:count], labels[:count], targets=targets[:count])
-        costs[count].append(1000 * (time.perf_counter() - start) / count)
+        costs[count].append(1000 * (now(device) - start) / count)
     small, large = (statistics.median(found) for found in costs.values())
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated() / 2**30
     return (
         f"lbfgs on M1: {small:.3f} ms an image at 1,000 images, {large:.3f} at {len(images):,} "
         f"({100 * (large / small - 1):+.0f} %), {memory:.2f} GiB at most\n"

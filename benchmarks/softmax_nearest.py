@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from blindspots.artifacts import read_tensors
 from blindspots.attacks.closed_form import closed_form_distances
 from blindspots.attacks.lbfgs import lbfgs
-from blindspots.steps.loading import load_images, load_network
+from blindspots.steps.loading import load_images
+from blindspots.steps.weights import load_network
 
 
 def main():

@@ -277,11 +277,31 @@ def check_sidecar(path, job):
     """
     path = Path(path)
     provenance = read_record(sidecar_path(path), job)
+    _check_content(path, provenance.get("content", {}).get(path.name))
+
+
+def check_artifact(path):
+    """Check that an artifact is what its own digest says; a sidecar answers for all its files.
+
+    Raises
+    ------
+    UserError
+        If a file is missing, damaged, or was changed since it was made.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        read_tensors(path)
+    elif path.suffix == ".json":
+        for name, digest in read_record(path).get("content", {}).items():
+            _check_content(path.with_name(name), digest)
+
+
+def _check_content(path, digest):
     try:
         actual = file_digest(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run snakemake to make it") from None
-    if provenance.get("content", {}).get(path.name) != actual:
+    if actual != digest:
         raise UserError(f"{path} was changed after it was made; delete it and run again")
 
 

@@ -36,6 +36,7 @@ def configure_torch(device, threads):
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # all of it is written first
     torch.backends.cudnn.allow_tf32 = False
     available = torch.cuda.is_available()
     if device == "cuda" and not available:

@@ -1,11 +1,14 @@
 """The minimum-distortion attack against closed forms, and its contract."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
 from torch import nn
 
+from blindspots.attacks.ddn import ddn
 from blindspots.attacks.lbfgs import lbfgs
 from blindspots.evaluation.distortion import rms_distortion
 
@@ -359,6 +362,69 @@ def test_attack_works_where_gradients_are_switched_off(softmax, digits):
     assert torch.is_grad_enabled()
 
 
+class Hostile(torch.autograd.Function):
+    """The identity, whose gradient is not a number at about a third of all points."""
+
+    @staticmethod
+    def forward(ctx, images):
+        ctx.save_for_backward(images)
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (images,) = ctx.saved_tensors
+        poisoned = (images.sum(1) * 1e4).frac() < 0.3
+        return torch.where(poisoned[:, None], torch.nan, gradient)
+
+
+@pytest.mark.parametrize("options", [{}, {"polish_steps": 1, "cut_steps": 30}])
+@pytest.mark.parametrize("attack", [lbfgs, partial(ddn, steps=30)])
+def test_gradients_that_are_no_numbers_spoil_no_success(softmax, digits, attack, options):
+    class Network(nn.Module):
+        def forward(self, images):
+            return softmax(Hostile.apply(images.flatten(1)).view_as(images))
+
+    images, labels = right_images(softmax, digits, 60)
+    targets = (labels + 1) % 10
+    result = attack(Network(), images, labels, targets=targets, **options)
+    assert result.success.float().mean() > 0.5
+    assert result.images.isfinite().all()
+    reached = softmax(result.images).argmax(1)
+    assert torch.equal(reached[result.success], targets[result.success])
+    assert result.rms[result.success].isfinite().all()
+
+
+def test_attack_works_in_inference_mode_and_under_autocast(softmax, digits):
+    """And with tensors that were made in inference mode; the result is the same."""
+    images, _ = right_images(softmax, digits, 5)
+    with torch.inference_mode():
+        labels = softmax(images).argmax(1)
+        inside = lbfgs(softmax, images.clone(), labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = lbfgs(softmax, images, labels)
+    wanted = lbfgs(softmax, images, labels.clone())
+    assert wanted.success.all()
+    for found in (inside, lowered, lbfgs(softmax, images, labels)):
+        assert torch.equal(found.images, wanted.images)
+
+
+def test_attack_is_precise_on_a_gpu(softmax, digits):
+    """TF32 is off for the model, and afterwards as it was."""
+    flags = torch.backends.cudnn, torch.backends.cuda.matmul
+    seen = []
+
+    class Network(nn.Module):
+        def forward(self, images):
+            seen.append([flag.allow_tf32 for flag in flags])
+            return softmax(images)
+
+    before = [flag.allow_tf32 for flag in flags]
+    images, labels = right_images(softmax, digits, 2)
+    lbfgs(Network(), images, labels)
+    assert all(state == [False, False] for state in seen)
+    assert [flag.allow_tf32 for flag in flags] == before
+
+
 # Input checks ------------------------------------------------------------------------------------
 
 GOOD = {
@@ -463,3 +529,8 @@ def test_tiny_perturbations_survive_rounding():
     double = network.double()(result.images.double())
     assert torch.equal(double.argmax(1), targets)
     network.float()
+
+
+def test_model_of_one_class_is_refused():
+    with pytest.raises(ValueError, match="at least two classes"):
+        lbfgs(nn.Linear(4, 1), GOOD["images"], torch.zeros(2, dtype=torch.int64))

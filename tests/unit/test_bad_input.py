@@ -26,8 +26,9 @@ from blindspots.data.catalogue import CATALOGUE, IDX_FILES, Entry
 from blindspots.data.datasets import load_dataset
 from blindspots.errors import UserError
 from blindspots.models.networks import build_network
-from blindspots.steps.loading import load_adversarial_set, load_images, load_network
+from blindspots.steps.loading import load_adversarial_set, load_images
 from blindspots.steps.tabulate import read_printed
+from blindspots.steps.weights import load_network
 from blindspots.study.config import COLUMNS, ROW_NAMES, refuse_repeated_keys
 from blindspots.study.fingerprint import fingerprint_user_module
 from blindspots.study.plan import Study

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from blindspots.errors import UserError
 from blindspots.models.networks import build_network
 from blindspots.models.training import train_classifier
 from blindspots.steps import checkpoint as checkpoints
@@ -100,6 +101,12 @@ def test_saved_only_now_and_then(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     checkpoint.save("stage", lambda: STATE, force=True)
     assert FileCheckpoint(job(), output, CPU).load("stage") is not None
+
+
+def test_interval_that_is_no_number(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLINDSPOTS_CHECKPOINT_SECONDS", "1m")
+    with pytest.raises(UserError, match=r"BLINDSPOTS_CHECKPOINT_SECONDS must be .* not '1m'"):
+        FileCheckpoint(job(), tmp_path / "output", CPU)
 
 
 # Training goes on -------------------------------------------------------------------------------

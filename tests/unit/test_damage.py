@@ -13,8 +13,9 @@ from blindspots.evaluation.fields import FIELDS
 from blindspots.models.networks import build_network
 from blindspots.steps import collect_transfer
 from blindspots.steps.cells import CellCache
-from blindspots.steps.loading import load_adversarial_set, load_images, load_network, save_network
+from blindspots.steps.loading import load_adversarial_set, load_images
 from blindspots.steps.transfer_table import read_cells
+from blindspots.steps.weights import load_network, save_network
 
 CPU = torch.device("cpu")
 JOB = "a" * 64

@@ -93,6 +93,15 @@ def test_what_is_left_over(tmp_path):
     assert left_over([paths[0], paths[2], paths[3]]) == [paths[1], paths[4]]
 
 
+def test_waiting_parts_are_not_left_over(tmp_path):
+    """They are no artifacts of the study, but what one of its sets will be joined from."""
+    part = artifact(tmp_path / "seed0/random.parts/3.safetensors")
+    artifact(tmp_path / "seed0/random.parts/3.safetensors")
+    data = artifact(tmp_path / "data.safetensors")
+    assert left_over([data, tmp_path / "seed0/random.safetensors"]) == []
+    assert left_over([data, tmp_path / "seed0/other.safetensors"]) == [part]
+
+
 def test_jobs_of_one_cause_are_told_together(tmp_path):
     path = tmp_path / "none"
     jobs = [PlannedJob("train_model", {"model": m}, path, {}, "", "") for m in "CAB"]

@@ -124,7 +124,7 @@ def test_random_attacks_are_the_same_in_every_run(user, problem):
         ("no_such_module_here:attack", "cannot be imported"),
         ("math:no_such_function", "has no 'no_such_function'"),
         ("math:pi", "is not a function"),
-        ("adv-lib:dnn", "no attack with a Euclidean norm named 'dnn'; known: alma"),
+        ("adv-lib:dnn", "no attack of adv-lib named 'dnn' is offered; known: alma"),
     ],
 )
 def test_unknown_attacks(method, message):

@@ -191,6 +191,16 @@ def test_first_folder_with_the_module_counts(tmp_path):
     assert user_fingerprint("own:f", two, one) != user_fingerprint("own:f", one)
 
 
+def test_package_counts_before_a_file_of_the_same_name(tmp_path):
+    """As Python imports them."""
+    (tmp_path / "own.py").write_text("PLACE = 'file'\n")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/__init__.py").write_text("PLACE = 'package'\n")
+    found = user_fingerprint("own:f", tmp_path)
+    (tmp_path / "own.py").unlink()
+    assert user_fingerprint("own:f", tmp_path) == found
+
+
 def test_latin1_module_with_its_declaration(tmp_path):
     """Python reads it, so it must be possible to use it."""
     text = "# -*- coding: latin-1 -*-\nNAME = 'Größe'\n"

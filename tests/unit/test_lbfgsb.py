@@ -525,3 +525,17 @@ def test_direction_and_step_are_kept_after_a_rejection():
     descent.aim(torch.tensor([True, False]))
     assert descent.step[0] == 1 and descent.step[1] == step[1]
     assert descent.direction[0] != direction[0] and descent.direction[1] == direction[1]
+
+
+def test_function_may_return_tensors_with_a_graph():
+    """As it does with torch.autograd.grad and nothing detached."""
+
+    def fun(x, rows):
+        x = x.detach().requires_grad_(True)
+        value = ((x - 0.3) ** 4).sum(1)
+        return value, torch.autograd.grad(value.sum(), x, create_graph=True)[0]
+
+    start = torch.ones(3, 2, dtype=torch.float64, requires_grad=True)
+    result = minimize(fun, start, 0.0, 1.0)
+    assert result.success.all() and not result.x.requires_grad
+    assert torch.allclose(result.x, torch.full_like(result.x, 0.3), atol=0.05)

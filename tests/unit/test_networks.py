@@ -92,6 +92,13 @@ def good(shape, classes, width=3):
 def no_module(shape, classes):
     return torch.relu
 
+class InPlace(nn.Linear):
+    def forward(self, images):
+        return super().forward(images.mul_(2).flatten(1))
+
+def in_place(shape, classes):
+    return InPlace(shape[1] * shape[2], classes)
+
 def wrong_shape(shape, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(shape[1] * shape[2], classes + 1))
 """
@@ -117,7 +124,12 @@ def test_user_factory(user_module):
 
 
 @pytest.mark.parametrize(
-    ("factory", "told"), [("no_module", "torch.nn.Module"), ("wrong_shape", r"\(2, 11\)")]
+    ("factory", "told"),
+    [
+        ("no_module", "torch.nn.Module"),
+        ("wrong_shape", r"\(2, 11\)"),
+        ("in_place", "changes the images that it is given"),
+    ],
 )
 def test_user_factory_that_returns_something_else(user_module, factory, told):
     with pytest.raises(ValueError, match=f"own_networks:{factory}.*{told}"):

@@ -4,12 +4,13 @@ import ast
 import json
 import sys
 from copy import deepcopy
+from importlib.metadata import version
 
 import pytest
 
 from blindspots.errors import UserError
 from blindspots.study import fingerprint
-from blindspots.study.plan import MOST_ROWS, Study
+from blindspots.study.plan import Study, refuse_other_versions
 
 
 @pytest.fixture
@@ -410,6 +411,25 @@ def test_parts_of_a_set_change_nothing_but_who_makes_it(config, study_of, change
 
 
 def test_more_rows_than_a_command_can_name(config, study_of):
-    config["seeds"] = list(range(MOST_ROWS))
-    with pytest.raises(UserError, match=f"rows .* more than the {MOST_ROWS} that one command"):
+    sets = len(study_of(config).row_jobs)
+    config["seeds"] = list(range(1500 // sets))
+    with pytest.raises(UserError, match=r"rows .* more than one command can name; split"):
         study_of(config)
+
+
+def test_more_victims_than_a_command_can_name(config, study_of):
+    names = [f"S{number}" for number in range(1300)]
+    config["models"] |= {name: config["models"]["softmax1"] for name in names}
+    for number, experiment in enumerate(config["experiments"].values()):
+        if number == 0:
+            experiment["victims"] = names
+    with pytest.raises(UserError, match=r"shown to .* models, more than one command can name"):
+        study_of(config)
+
+
+def test_versions_of_an_environment(config):
+    refuse_other_versions({"numpy": version("numpy")})
+    with pytest.raises(UserError, match=r"asks for numpy 0\.1, and beside snakemake there is"):
+        refuse_other_versions({"numpy": "0.1"})
+    with pytest.raises(UserError, match="no-such-package is not installed beside snakemake"):
+        refuse_other_versions({"no-such-package": "1"})

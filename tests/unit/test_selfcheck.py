@@ -98,3 +98,17 @@ def outside(result, images):
 )
 def test_each_fault_is_named(change, verdict):
     assert [line["verdict"] for line in check(spoilt(change), {}, CPU)] == [verdict, verdict]
+
+
+def test_engine_that_raises_is_named(caplog):
+    """With the first line of what it said; its other kind of targets counts all the same."""
+
+    def attack(model, images, labels, *, targets=None):
+        if targets is not None:
+            raise IndexError("no targets\nhere")
+        return engine("lbfgs")(model, images, labels)
+
+    nearest, untargeted = check(attack, {}, CPU)
+    assert nearest == {"targets": "nearest", "verdict": f"{selfcheck.FAILED}: no targets"}
+    assert untargeted["verdict"] == selfcheck.EXACT
+    assert "IndexError" in caplog.text

@@ -6,6 +6,7 @@ import pytest
 from blindspots.evaluation.fields import FIELDS
 from blindspots.summary.page import page
 from blindspots.summary.tables import (
+    COUNTS,
     caption,
     make_table,
     readable,
@@ -117,7 +118,7 @@ def test_printed_numbers_stand_beside_the_same_row_and_column(cells):
             {"distortion": "Gaussian noise", "stddev": 0.06, "A'": 0.13},
         ]
     )
-    beside = with_printed(table, printed, SPEC)
+    beside = with_printed(table, printed)
     columns = beside.columns.tolist()
     assert columns[columns.index("A'") + 1] == "A'_printed"
     assert "B_printed" not in columns
@@ -128,7 +129,7 @@ def test_printed_numbers_stand_beside_the_same_row_and_column(cells):
 def test_markdown_and_latex(cells):
     spec = SPEC | {"kind": "matrix"}
     table = make_table(cells, spec)
-    values = with_printed(table.values, pd.DataFrame([{"distorted_for": "B", "A'": 0.117}]), spec)
+    values = with_printed(table.values, pd.DataFrame([{"distorted_for": "B", "A'": 0.117}]))
     notes = caption(spec, printed=True)
     text = to_markdown(table, values, "table2", notes)
     assert "10.00 % [5.52, 17.44] (print 11.70 %)" in text
@@ -141,13 +142,59 @@ def test_markdown_and_latex(cells):
     assert "\\begin{tabular}{lrrrrr}" in latex
 
 
+def test_a_label_of_any_characters_breaks_no_table(cells):
+    """In Markdown a bar would end a cell; LaTeX has ten special characters."""
+    spec = SPEC | {"kind": "matrix", "labels": {"A": r"50%_\|&#${}^~", "B": "B"}}
+    table = make_table(cells, spec)
+    lines = to_markdown(table, table.values, "table2", "notes").splitlines()[4:]
+    assert {line.replace(r"\\", "").replace(r"\|", "").count("|") for line in lines} == {7}
+    latex = to_latex(table, table.values, "table2", "{notes}")
+    escaped = r"50\%\_\textbackslash{}|\&\#\$\{\}\textasciicircum{}\textasciitilde{}"
+    assert latex.count(escaped) == 2
+    assert r"\caption{\{notes\}}" in latex
+
+
 def test_page(cells):
     """Bounds and printed numbers stand in the same cell; texts stay texts."""
     spec = SPEC | {"kind": "matrix"}
     table = make_table(cells, spec)
-    values = with_printed(table.values, pd.DataFrame([{"distorted_for": "B", "A'": 0.117}]), spec)
+    values = with_printed(table.values, pd.DataFrame([{"distorted_for": "B", "A'": 0.117}]))
     html = page([("a <title>", "this & that", readable(table, values))])
     cell = "<td>10.00 %<small>[5.52, 17.44]</small><small>(print 11.70 %)</small></td>"
     assert html.count(cell) == 1
     assert html.count("<tr>") == 1 + len(values)
     assert "<h1>a &lt;title&gt;</h1>" in html and "<p>this &amp; that</p>" in html
+
+
+def test_numbers_above_one_and_counts(cells):
+    cells.loc[cells["variant"] == "amplified", "rms"] = 1.5
+    cells["n_attacked"] = 1_234_567
+    table = make_table(cells, SPEC | {"kind": "levels", "amplify": [1.5]})
+    assert "| 1.5 " in to_markdown(table, table.values, "table", "notes")
+    assert "1234567" in table.values.to_csv(float_format="%.6g")
+
+
+def test_printed_amplified_rows_are_those_of_the_level(cells):
+    printed = pd.DataFrame([{"distortion": "Distorted for B amplified", "stddev": 0.1, "B": 0.9}])
+    for levels in ([0.1], [0.1, 0.2]):
+        more = cells[cells["variant"] == "amplified"].assign(rms=0.2)
+        both = pd.concat([cells, more])
+        table = make_table(both, SPEC | {"kind": "levels", "amplify": levels}).values
+        beside = with_printed(table, printed).set_index("distortion")["B_printed"]
+        assert beside.count() == 1
+        assert beside.dropna().index[0].startswith("Distorted for B amplified")
+    table = make_table(both, SPEC | {"kind": "levels", "amplify": [0.2]}).values
+    assert with_printed(table, printed)["B_printed"].count() == 0
+
+
+def test_labels_of_models_are_shown_as_they_are(cells):
+    spec = SPEC | {"kind": "matrix", "labels": {"A": "net_a", "B": "net a"}}
+    shown = readable(table := make_table(cells, spec), table.values)
+    assert list(shown) == ["distorted for", "net_a", "net a", "mean distortion", *COUNTS]
+
+
+def test_latex_promises_no_bounds(cells):
+    assert "Wilson" in caption(SPEC, False) and "Wilson" not in caption(SPEC, False, bounds=False)
+    several = SPEC | {"seeds": [0, 1]}
+    assert "Lowest and highest seed in brackets." in caption(several, False)
+    assert caption(several, False, bounds=False).endswith("Rates are means over seeds.")

@@ -388,3 +388,36 @@ def test_classifier_on_the_code_learns(few):
     whole = nn.functional.cross_entropy(network(images), labels).item()
     whole += 0.5e-6 * network[-1].weight.square().sum().item()
     assert record["loss"] == pytest.approx(whole, rel=1e-3)
+
+
+def test_what_a_network_draws_follows_from_the_seed(few):
+    """Dropout, whatever was drawn before; the global random state is left alone."""
+
+    def weights(seed):
+        torch.random.default_generator.seed()
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 10))
+        for parameter in network.parameters():
+            nn.init.constant_(parameter, 0.01)
+        state = torch.get_rng_state()
+        settings = {"weight_decay_convention": "half_l2", "weight_decay": [1e-4]}
+        train_classifier(network, *few, {**settings, **SGD}, seed)
+        assert torch.equal(torch.get_rng_state(), state)
+        return network[1].weight
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+@pytest.mark.parametrize("settings", [SGD, LBFGS])
+def test_network_without_layers_that_decay(few, settings):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(10, 64))
+
+        def forward(self, images):
+            return images.flatten(1) @ self.weight.T
+
+    network, decay = Own(), {"weight_decay_convention": "half_l2", "weight_decay": [1e-4]}
+    record = train_classifier(network, *few, {**decay, **settings}, 0)
+    assert record["loss"] < 2.3

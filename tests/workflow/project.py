@@ -80,3 +80,16 @@ class Project:
             for path in sorted(self.results.rglob("*"))
             if path.is_file() and path.relative_to(self.results).parts[0] not in but
         }
+
+
+def bundle(project):
+    """Run `make bundle` in a project, in the environment that the tests run in."""
+    (project.path / "studies/tiny.yaml").write_text("study: tiny\n")
+    (project.path / "installed").touch()
+    return subprocess.run(
+        ["make", "bundle", "STUDY=tiny", "INSTALLED=installed"],
+        cwd=project.path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )

@@ -275,7 +275,7 @@ EDITS = {
         ),
         "model builder": (
             coded("models/networks.py", "import torch", "import torch\n\nADDED = 1"),
-            FROM_TRAINING | NOISY,  # whose step imports it with the reading of images
+            FROM_TRAINING,
             "A seed 0, B seed 0, C seed 0: the code of the step",
         ),
         "training": (
@@ -307,9 +307,26 @@ EDITS = {
         ),
     },
     "a comment or docstring in the code": {"in every file": (reword, set(), NOTHING)},
-    "dates of files; a copy or a fresh checkout, with its results": {
+    "dates of files; a copy or a fresh checkout, with its results and `.snakemake/`": {
         "touched files": (touch, set(), NOTHING),
         "another folder": (move, set(), NOTHING),
+    },
+    "`threads`, `device`, `chunk`": {
+        "threads": (
+            configured(lambda c: c["threads"].update(evaluate=2)),
+            ROWS | NOISE | SUMMARY,
+            "threads 1 -> 2",
+        ),
+        "device": (
+            configured(lambda c: c.update(device="cpu")),
+            FROM_TRAINING | CHECK,
+            'device "auto" -> "cpu"',
+        ),
+        "chunk": (
+            configured(lambda c: c.update(chunk=60)),
+            ATTACK | FROM_ATTACK | NOISE,
+            "chunk 100 -> 60",
+        ),
     },
     "a library's version": {
         "data": (library("scikit-learn"), EVERYTHING - CHECK, 'versions.scikit-learn "'),
@@ -398,7 +415,7 @@ LARGER_EDITS = {
             NOTHING,
         ),
     },
-    "dates of files; a copy or a fresh checkout, with its results": {
+    "dates of files; a copy or a fresh checkout, with its results and `.snakemake/`": {
         "a touched file above 1 MB": (touch_large, set(), NOTHING),
     },
 }

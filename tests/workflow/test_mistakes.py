@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 import yaml
+from project import Project
 
 MISTAKES = {
     "unknown model": (
@@ -93,6 +94,20 @@ def test_odd_characters_in_the_data_root(fresh):
     assert f"error: {root}/MNIST/raw/train-images-idx3-ubyte is missing" in done.stdout
     assert "Traceback" not in done.stdout
     assert not (fresh.path / "made").exists()
+
+
+def test_odd_characters_in_the_path_of_the_checkout(finished, tmp_path):
+    path = tmp_path / "a'b \"$(touch made)"
+    finished.path.rename(path)
+    moved = Project(path)
+    (moved.results / "tables/summary.csv").unlink()
+    moved.make()
+    assert "Nothing to be done" in moved.make()
+    assert not (path / "made").exists()
+    path.rename(tmp_path / "{x}")
+    done = Project(tmp_path / "{x}").snakemake()
+    assert done.returncode == 1
+    assert "{x} holds braces, which Snakemake takes for wildcards; rename it" in done.stdout
 
 
 @pytest.mark.skipif(find_spec("adv_lib") is not None, reason="adv-lib is installed")

@@ -6,14 +6,13 @@ import re
 import runpy
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
-from project import ROOT, Project
+from project import ROOT, Project, bundle
 from snakemake.persistence.file import FilePersistence
 
 IMPORT = """
@@ -82,7 +81,8 @@ def test_imported_study_runs_once(importer):
 
 def test_imported_study_has_its_captions(importer):
     """They show the study's configuration, which is not the importer's."""
-    importer.make("--report", "report.html")
+    profile = ("--workflow-profile", "blindspots/profiles/default")  # with its stylesheet
+    importer.make(*profile, "--report", "report.html")
     page = (importer.path / "report.html").read_text()
     assert re.search("All measurements of the study <tt[^>]*>tiny</tt>", page)
 
@@ -180,19 +180,6 @@ def test_cache_between_checkouts(template, tmp_path):
 # As a bundle ---------------------------------------------------------------------------------
 
 
-def bundle(project):
-    """Run `make bundle` in a project, in the environment that the tests run in."""
-    (project.path / "studies/tiny.yaml").write_text("study: tiny\n")
-    (project.path / "installed").touch()
-    return subprocess.run(
-        ["make", "bundle", "STUDY=tiny", "INSTALLED=installed"],
-        cwd=project.path,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
-
-
 @pytest.fixture(scope="module")
 def archive(finished_template, tmp_path_factory):
     """The bundle of the tiny study."""
@@ -248,7 +235,7 @@ def test_changed_file_of_a_bundle_is_named(unpacked):
     assert done.stdout == "results/tiny/transfer.csv: FAILED\n"
 
 
-@pytest.mark.parametrize("state", ["missing", "outdated", "without records"])
+@pytest.mark.parametrize("state", ["missing", "outdated", "without records", "damaged"])
 def test_study_that_is_not_whole_is_not_packed(finished, state):
     if state == "missing":
         (finished.results / "tables/summary.md").unlink()
@@ -258,6 +245,10 @@ def test_study_that_is_not_whole_is_not_packed(finished, state):
         sentence = (
             "5 of the study's 37 files are missing or out of date, results/tiny/tables/summary"
         )
+    elif state == "damaged":
+        image = finished.results / "figures/noise_examples/noisy.png"
+        image.write_bytes(image.read_bytes()[:-9])
+        sentence = f"results/tiny/figures/noise_examples/{image.name} was changed after it was made"
     else:
         shutil.rmtree(finished.path / ".snakemake/metadata")
         sentence = "Snakemake has no record of results/tiny/"

@@ -3,6 +3,8 @@
 import re
 from collections import Counter
 
+from project import bundle
+
 STUB = """
 import os, sys
 if any(word.startswith("blindspots.steps.") for word in sys.orig_argv):
@@ -34,6 +36,8 @@ def test_set_in_parts_is_the_set_of_one_job(finished):
     finished.make()
     assert finished.contents() == wanted  # the parts are gone
     assert finished.planned() == set()
+    done = bundle(finished)
+    assert done.returncode == 0, done.stderr
 
 
 def test_wrong_part_is_named(finished):

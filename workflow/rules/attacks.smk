@@ -13,7 +13,7 @@ rule generate_adversarial_set:
         ENVIRONMENT
     threads: study.config["threads"]["attack"]
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=240,
         gpu=gpus,
     params:
@@ -33,14 +33,14 @@ rule generate_part_of_adversarial_set:
     output:
         adversarial=temp(PART),
     log:
-        "<study>/logs/generate_adversarial_set/{model}-seed{seed}-{attack}-{part}.log",
+        "<study>/logs/generate_adversarial_set/{model}-seed{seed}-{attack}.parts/{part}.log",
     wildcard_constraints:
         attack=either(study.attacks_in_parts(True)),
     conda:
         ENVIRONMENT
     threads: study.config["threads"]["attack"]
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=240,
         gpu=gpus,
     params:
@@ -66,7 +66,7 @@ rule gather_adversarial_set:
         ENVIRONMENT
     threads: study.config["threads"]["attack"]
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=30,
     params:
         spec=spec_of("generate_adversarial_set"),
@@ -94,7 +94,7 @@ rule check_engines:
         ENVIRONMENT
     threads: study.config["threads"]["attack"]
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
         runtime=30,
         gpu=gpus,
     params:

@@ -3,6 +3,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from shutil import which
 
 import yaml
@@ -18,10 +19,13 @@ if origin is None or not Path(origin).resolve().is_relative_to(BASE):
         "give each `snakefile:` the path of the same one"
     )
 
+if {"{", "}"} & set(str(BASE)):
+    raise WorkflowError(f"{BASE} holds braces, which Snakemake takes for wildcards; rename it")
+
 from blindspots.artifacts import prepare_folder
 from blindspots.errors import UserError
 from blindspots.study.config import refuse_repeated_keys
-from blindspots.study.plan import Study
+from blindspots.study.plan import Study, refuse_other_versions
 
 # Users' modules are looked for where their steps will find them, in this order.
 MODULE_PATH = [
@@ -65,12 +69,20 @@ PROGRESS = "1" if sys.stderr.isatty() and not QUIET else ""
 with_conda = workflow.deployment_settings and any(
     method.name == "CONDA" for method in workflow.deployment_settings.deployment_method
 )
-python_path = "" if with_conda else f"PATH={str(Path(sys.executable).parent)!r}:$PATH "
-shell.prefix(
+if with_conda:
+    # Specifications tell the versions beside snakemake, steps run with those of the environment.
+    pins = yaml.safe_load((BASE / "envs/blindspots.yaml").read_text())["dependencies"][-1]["pip"]
+    try:
+        refuse_other_versions(dict(pin.split("==") for pin in pins))
+    except UserError as error:
+        raise WorkflowError(str(error))
+python_path = "" if with_conda else f"PATH={quote(str(Path(sys.executable).parent))}:$PATH "
+prefix = (
     f"set -euo pipefail; exec 3>&2; export {python_path}BLINDSPOTS_TERMINAL=3"
     f" BLINDSPOTS_PROGRESS={PROGRESS}"
-    f" PYTHONPATH={str(BASE / 'src')!r}:{str(BASE)!r}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
+    f" PYTHONPATH={quote(str(BASE / 'src'))}:{quote(str(BASE))}${{PYTHONPATH:+:$PYTHONPATH}}; "
 )
+shell.prefix(prefix.replace("{", "{{").replace("}", "}}"))  # which Snakemake formats
 
 
 onstart:
@@ -141,6 +153,15 @@ def gpus(wildcards):
     device = study.config["device"]
     here = device == "cuda" or which("nvidia-smi") is not None
     return int(device != "cpu" and (here or not workflow.local_exec))
+
+
+def growing(megabytes):
+    """Return the function that gives a job this memory, and more each time that it has failed."""
+
+    def mem_mb(wildcards, attempt):
+        return megabytes * attempt
+
+    return mem_mb
 
 
 def parts_of_set(wildcards):

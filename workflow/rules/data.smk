@@ -8,7 +8,7 @@ rule prepare_data:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
         runtime=60,
     params:
         spec=spec_of("prepare_data"),

@@ -10,7 +10,7 @@ rule train_model:
         ENVIRONMENT
     threads: study.config["threads"]["train"]
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=240,
         gpu=gpus,
     params:

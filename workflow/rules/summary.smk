@@ -21,7 +21,7 @@ rule tabulate:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
         runtime=10,
     params:
         spec=spec_of("tabulate"),
@@ -53,7 +53,7 @@ rule plot_transfer:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
         runtime=10,
     params:
         spec=spec_of("plot_transfer"),
@@ -83,7 +83,7 @@ rule plot_error_curves:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
         runtime=10,
     params:
         spec=spec_of("plot_error_curves"),
@@ -112,7 +112,7 @@ rule plot_distortions:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
         runtime=10,
     params:
         spec=spec_of("plot_distortions"),
@@ -142,7 +142,7 @@ rule plot_adversarial_examples:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
         runtime=10,
     params:
         spec=spec_of("plot_adversarial_examples"),
@@ -172,7 +172,7 @@ rule plot_noise_examples:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
         runtime=10,
     params:
         spec=spec_of("plot_noise_examples"),

@@ -13,7 +13,7 @@ rule evaluate_transfer:
         ENVIRONMENT
     threads: study.config["threads"]["evaluate"]
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=60,
         gpu=gpus,
     params:
@@ -39,7 +39,7 @@ rule evaluate_noise:
         ENVIRONMENT
     threads: study.config["threads"]["evaluate"]
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=60,
         gpu=gpus,
     params:
@@ -72,7 +72,7 @@ rule collect_transfer:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
         runtime=10,
     params:
         spec=spec_of("collect_transfer"),

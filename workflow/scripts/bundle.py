@@ -30,7 +30,7 @@ from snakemake.utils import update_config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
-from blindspots.artifacts import atomic_path, file_digest
+from blindspots.artifacts import atomic_path, check_artifact, file_digest
 from blindspots.errors import UserError
 from blindspots.study.config import validated
 from blindspots.study.plan import columns_of_files
@@ -48,7 +48,8 @@ def outputs_of(study):
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
     if done.returncode != 0:
         raise UserError(f"snakemake cannot tell the state of the study:\n{done.stderr}")
-    rows = list(csv.DictReader(done.stdout.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = csv.DictReader(done.stdout.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = [row for row in rows if row["status"] != "removed temp file"]  # parts of sets
     pending = [row["output_file"] for row in rows if row["plan"] != "no update"]
     if pending:
         raise UserError(
@@ -109,6 +110,8 @@ def pack(path, files, texts):
 def bundle(study):
     """Write the bundle of a study and return its path and the number of files in it."""
     outputs = outputs_of(study)
+    for output in outputs:
+        check_artifact(output)
     files = [*outputs, *map(record_of, outputs), CONFIG, f"studies/{study}.yaml", *DOCUMENTS]
     files += map(str, Path().glob("*.py"))  # networks and attacks of the user's own
     config = resolved_config(study)
@@ -138,6 +141,8 @@ def main():
         path, count = bundle(parser.parse_args().study)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
     print(f"{path}: {count} files, sha256 {file_digest(path)}")
 
 

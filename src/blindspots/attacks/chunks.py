@@ -28,10 +28,26 @@ def attack_in_chunks(solve, model, images, labels, targets, chunk):
     -------
     AdversarialResult
     """
-    _check_inputs(images, labels, targets, chunk)
+    with torch.inference_mode(False), torch.autocast(images.device.type, enabled=False):
+        images, labels, targets = (
+            _plain(part, images.device) for part in (images, labels, targets)
+        )
+        _check_inputs(images, labels, targets, chunk)
+        return _in_chunks(solve, model, images, labels, targets, chunk)
+
+
+def _plain(part, device):
+    """Return a tensor on a device, one that gradients may be taken of; others as they are."""
+    if not isinstance(part, torch.Tensor):
+        return part
+    part = part.detach().to(device)
+    return part.clone() if part.is_inference() else part
+
+
+def _in_chunks(solve, model, images, labels, targets, chunk):
     results = []
     with frozen(model):
-        _check_classes(model(images[:1]).shape[1], labels, targets)
+        _check_classes(model(images[:1].clone()).shape[1], labels, targets)
         for start in range(0, len(images), chunk):
             part = slice(start, start + chunk)
             if isinstance(targets, str):
@@ -44,14 +60,20 @@ def attack_in_chunks(solve, model, images, labels, targets, chunk):
 
 @contextmanager
 def frozen(model):
-    """Put a model into evaluation mode without gradients of its weights, and restore it after."""
+    """Put a model into evaluation mode without gradients of its weights, and restore it after.
+
+    On a GPU without TF32: its logits would move by more than the margins that successes keep.
+    """
+    precise = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     training = [module for module in model.modules() if module.training]
     wanted = [parameter.requires_grad for parameter in model.parameters()]
     model.eval().requires_grad_(False)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
         with torch.no_grad():
             yield model
     finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = precise
         for module in training:
             module.training = True
         for parameter, want in zip(model.parameters(), wanted, strict=True):
@@ -97,6 +119,8 @@ def check_options(least=1, **options):
 
 
 def _check_classes(classes, labels, targets):
+    if classes < 2:
+        raise ValueError("the model must have at least two classes")
     for name, wrong in (("labels", labels), ("targets", targets)):
         if isinstance(wrong, torch.Tensor) and bool(((wrong < 0) | (wrong >= classes)).any()):
             raise ValueError(f"{name} must lie in 0 to {classes - 1}, the classes of the model")

@@ -52,6 +52,10 @@ def cutting_planes(objective, origin, start, distance, steps):
         norms[:, slot] = gradient[:, 0].norm(dim=1)
         bounds[:, slot] = (dot(perturbation, gradient) - margin)[:, 0]
         multipliers[:, slot] = 0
+        void = ~(norms[:, slot] + bounds[:, slot]).isfinite()
+        if bool(void.any()):  # a gradient that is not a number cuts nothing off
+            for part in (gradients, norms, bounds):
+                part[void, slot] = 0
         share = step / max(steps - 1, 1)
         slack = FIRST_SLACK * (LAST_SLACK / FIRST_SLACK) ** share
         scale = torch.where(distance.isfinite(), distance, length)[:, None]

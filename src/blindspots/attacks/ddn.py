@@ -12,7 +12,7 @@ from blindspots.attacks.chunks import attack_in_chunks, check_options
 from blindspots.attacks.objective import SUCCESS_MARGIN
 from blindspots.attacks.polish import certified, polish
 
-FLAT = 1e-12  # gradients shorter than this have no direction
+FLAT = 1e-12  # gradients shorter than this have no direction, nor have those that are no numbers
 LAST_STEP = 0.01  # length of the last gradient step; the first is 1, along a cosine between them
 
 
@@ -126,9 +126,11 @@ def search(objective, origin, steps, gamma, init_norm):
         best.index_copy_(0, rows, perturbation.index_select(0, rows))
         distance = torch.where(shorter, length, distance)
         size = LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / steps)) / 2
-        perturbation.addcmul_(gradient, (-size / steepness.clamp_min(FLAT))[:, None])
-        if bool((flat := steepness < FLAT).any()):
-            perturbation.addcmul_(grey, (size * flat)[:, None])
+        lost = ~((steepness >= FLAT) & steepness.isfinite())
+        if bool(lost.any()):
+            gradient = torch.where(lost[:, None], -grey, gradient)
+            steepness = torch.where(lost, 1, steepness)
+        perturbation.addcmul_(gradient, (-size / steepness)[:, None])
         factor = 1 + gamma - 2 * gamma * success.to(norm.dtype)
         norm = torch.minimum(factor.mul_(norm), farthest)
         scale = norm / perturbation.norm(dim=1).clamp_min_(FLAT)

@@ -32,9 +32,11 @@ ADV_LIB = {
 }
 INSTALL = {
     "adv_lib": "install the extra packages: pip install 'setuptools<81' wheel, then "
-    "pip install --no-build-isolation --requirement envs/peers.txt (its dependency visdom does "
+    "pip install --no-build-isolation --constraint envs/constraints.txt --requirement "
+    "envs/peers.txt (its dependency visdom does "
     "not build with a newer setuptools)",
-    "foolbox": "install the extra packages: pip install foolbox (see envs/peers.txt)",
+    "foolbox": "install the extra packages: pip install --constraint "
+    "envs/constraints.txt foolbox (see envs/peers.txt)",
 }
 ROUNDING = 1e-6  # an image may be this far outside the box; it is clipped
 
@@ -159,8 +161,7 @@ def _checked(method, found, start):
 def _adv_lib(name):
     if name not in ADV_LIB:
         raise AttackError(
-            f"adv-lib has no attack with a Euclidean norm named {name!r}; known: "
-            + ", ".join(ADV_LIB)
+            f"no attack of adv-lib named {name!r} is offered; known: " + ", ".join(ADV_LIB)
         )
     function = getattr(_library("adv_lib", "adv_lib.attacks"), name)
     fixed = ADV_LIB[name]
@@ -179,7 +180,7 @@ def _foolbox(name):
     if not inspect.isclass(kind) or not ("L2" in name or name == "DDNAttack"):
         known = [n for n in dir(foolbox.attacks) if n.startswith("L2")] + ["DDNAttack"]
         raise AttackError(
-            f"foolbox has no attack with a Euclidean norm named {name!r}; known: {', '.join(known)}"
+            f"no attack of foolbox named {name!r} is offered; known: {', '.join(known)}"
         )
 
     def call(model, images, labels, targets, **options):

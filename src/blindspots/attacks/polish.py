@@ -189,6 +189,11 @@ class _Walk:
         self.multipliers = torch.zeros_like(self.multipliers).scatter_(1, classes, found)
         self.image = moved(self.origin, gradients, found)
         self.length, self.moves = length, (self.image - self.point).norm(dim=1)
+        lost = ~self.moves.isfinite()
+        if bool(lost.any()):  # a gradient that is not a number leads nowhere
+            self.image = torch.where(lost[:, None], self.point, self.image)
+            self.multipliers = torch.where(lost[:, None], 0, self.multipliers)
+            self.moves = torch.where(lost, torch.inf, self.moves)
         better = able & (
             (length < self.distance * (1 - SAME_LENGTH))
             | ((length < self.distance * (1 + SAME_LENGTH)) & (self.moves < self.movement))

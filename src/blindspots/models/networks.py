@@ -100,8 +100,11 @@ def _user_network(reference, options, shape, classes):
     network = factory(shape, classes, **options)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{reference} returned {type(network).__name__}, not a torch.nn.Module")
+    images = torch.full((2, *shape), 0.5)
     with torch.no_grad():
-        logits = network.eval()(torch.zeros(2, *shape))
+        logits = network.eval()(images)
+    if not bool((images == 0.5).all()):
+        raise ValueError(f"{reference} changes the images that it is given")
     if logits.shape != (2, classes):
         raise ValueError(
             f"{reference} maps 2 images to {tuple(logits.shape)}, not to logits (2, {classes})"

@@ -32,9 +32,10 @@ class Stage:
             network.load_state_dict(saved)
         for name, part in parts.items():
             part.load_state_dict(state[name])
-        cpu, *gpus = state["random"]
+        cpu, *gpu = state["random"]
         torch.set_rng_state(cpu)
-        torch.cuda.set_rng_state_all(gpus)
+        for saved in gpu:
+            torch.cuda.set_rng_state(saved, self._device())
         return state["position"]
 
     def save(self, position, force=False, **parts):
@@ -43,12 +44,21 @@ class Stage:
             self.name,
             lambda: {
                 "networks": [network.state_dict() for network in self.networks],
-                "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+                "random": self._random(),
                 "position": position,
                 **{name: part.state_dict() for name, part in parts.items()},
             },
             force,
         )
+
+    def _device(self):
+        return next(self.networks[0].parameters()).device
+
+    def _random(self):
+        """Return the random state of the CPU, and of the GPU if it is the one in use."""
+        device = self._device()
+        gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+        return [torch.get_rng_state(), *gpu]
 
 
 NO_STAGE = Stage(NO_CHECKPOINT, "")

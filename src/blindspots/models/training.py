@@ -36,7 +36,7 @@ def weight_decay(network, decays, convention):
         decays = decays * len(layers)
     if len(decays) != len(layers):
         raise ValueError(f"{len(decays)} weight decays for {len(layers)} trainable layers")
-    total = 0.0
+    total = torch.zeros((), device=next(network.parameters()).device)
     for decay, layer in zip(decays, layers, strict=True):
         factor = decay / 2 if convention == "half_l2" else decay / layer.weight.shape[0]
         total = total + factor * layer.weight.square().sum()
@@ -55,7 +55,8 @@ def train_classifier(network, images, labels, training, seed, checkpoint=NO_CHEC
         ``optimizer`` and its settings, ``weight_decay`` (list), ``weight_decay_convention``; for an
         auto-encoder ``pretraining``.
     seed : int
-        Seed of the order of the minibatches.
+        Seed of the order of the minibatches, and of what the network draws (dropout); the global
+        random state is left alone.
     checkpoint : blindspots.checkpoint.NoCheckpoint
         Or another class with its methods; training goes on from what it has, with the same result.
 
@@ -64,6 +65,13 @@ def train_classifier(network, images, labels, training, seed, checkpoint=NO_CHEC
     dict
         The record: evaluations used, final loss, whether it converged and by what test.
     """
+    gpus = [images.device] if images.is_cuda else []
+    with torch.random.fork_rng(gpus):
+        torch.manual_seed(seed)
+        return _train(network, images, labels, training, seed, checkpoint)
+
+
+def _train(network, images, labels, training, seed, checkpoint):
     record = {}
     codes = [m for m in network.modules() if isinstance(m, SigmoidCode)]
     for code in codes:
@@ -99,8 +107,9 @@ def train_classifier(network, images, labels, training, seed, checkpoint=NO_CHEC
 
 
 def _backward(part):
-    """Add the gradient of a part of the loss, and return its value."""
-    part.backward()
+    """Add the gradient of a part of the loss, if it has one, and return its value."""
+    if part.requires_grad:
+        part.backward()
     return part.detach()
 
 
@@ -127,9 +136,10 @@ def train_sparse_code(code, images, pretraining, checkpoint=NO_CHECKPOINT):
     """
     flat = images.flatten(1)
     units, inputs = code.weight.shape
-    decoder = nn.Linear(units, inputs).to(flat.device)
+    decoder = nn.Linear(units, inputs)
     nn.init.xavier_uniform_(decoder.weight, generator=torch.Generator().manual_seed(units))
     nn.init.zeros_(decoder.bias)
+    decoder.to(flat.device)  # now: the draws are the CPU's
     target = pretraining["sparsity_target"]
     stage = Stage(checkpoint, "pretraining", code, decoder)
     position = stage.resume({})

@@ -33,7 +33,7 @@ class CurvatureMemory:
         self.masked = torch.empty_like(
             self.basis
         )  # a buffer: fresh memory costs more than it holds
-        self.newest = like.new_zeros(rows, pairs, 3)  # s.s, s.y and y.y of every pair
+        self.newest = like.new_zeros(rows, pairs, 4)  # s.s, s.y, y.s and y.y of every pair
         self.count = 0
 
     def select(self, keep):
@@ -54,8 +54,7 @@ class CurvatureMemory:
         self.basis[:, slot] = step
         self.basis[:, self.pairs + slot] = difference
         pair = self.basis[:, slot :: self.pairs]  # (B, 2, n)
-        products = torch.bmm(pair, pair.transpose(1, 2)).flatten(1)  # ss, sy, ys, yy
-        self.newest[:, slot] = products[:, [0, 1, 3]]
+        self.newest[:, slot] = torch.bmm(pair, pair.transpose(1, 2)).flatten(1)
         self.count += 1
 
     def scale(self, weight, fallback):
@@ -68,7 +67,7 @@ class CurvatureMemory:
         fallback : torch.Tensor, shape (B,)
             For rows without a usable pair.
         """
-        ss, sy, yy = self.newest.unbind(2)
+        ss, sy, _, yy = self.newest.unbind(2)
         twice = 2 * weight[:, None]
         curvature = sy + twice * ss
         square = yy + twice * (2 * sy + twice * ss)
@@ -133,4 +132,4 @@ class CurvatureMemory:
 
 def _usable(curvature, square):
     """Tell which pairs have safely positive curvature; the others are passed over."""
-    return curvature > 1e-10 * square.clamp_min(1e-30)
+    return curvature > 1e-10 * square.clamp_min(1e-27)  # and its inverse is finite

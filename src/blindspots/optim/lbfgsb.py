@@ -148,7 +148,7 @@ class BoxedDescent:
 
     def _evaluate(self, points):
         """Return values, gradients, and which rows are usable; the others count as infinite."""
-        value, gradient = self.fun(points)
+        value, gradient = (part.detach() for part in self.fun(points))
         # The squares of gradients must be finite, too.
         largest = 1e-3 * torch.finfo(value.dtype).max ** 0.5
         usable = value.isfinite() & (gradient.norm(dim=1) < largest)  # false for NaN
@@ -217,6 +217,7 @@ def minimize(
         If shapes, bounds or an option are out of range.
     """
     _check(x0, lower, upper, maxcor, ftol, gtol, maxfun, maxiter)
+    x0 = x0.detach()
     rows = torch.arange(len(x0), device=x0.device)
     lower, upper = (torch.as_tensor(b, dtype=x0.dtype, device=x0.device) for b in (lower, upper))
     bounds = [bound.expand_as(x0) for bound in (lower, upper)]

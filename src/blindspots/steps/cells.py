@@ -18,7 +18,7 @@ class CellCache:
     folder : path-like
     *context
         What tells this set's cells from others: digests of the set and the source, code,
-        versions, device.
+        versions, chunk, threads, device.
     """
 
     def __init__(self, folder, *context):

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from blindspots.artifacts import atomic_path
+from blindspots.errors import UserError
 
 LOG = logging.getLogger(__name__)
 SECONDS = 60  # between two checkpoints; BLINDSPOTS_CHECKPOINT_SECONDS overrides it
@@ -35,7 +36,7 @@ class FileCheckpoint:
         output = Path(output)
         self.path = output.with_name(f".{output.name}.checkpoint")
         self.identity = [job.digest, job.threads, device.type]
-        self.interval = float(os.environ.get("BLINDSPOTS_CHECKPOINT_SECONDS", SECONDS))
+        self.interval = _seconds()
         self.next = time.monotonic() + self.interval
         self.stages = self._read()
 
@@ -79,3 +80,12 @@ class FileCheckpoint:
             return {}
         LOG.info("going on from %s", self.path)
         return found["stages"]
+
+
+def _seconds():
+    name = "BLINDSPOTS_CHECKPOINT_SECONDS"
+    text = os.environ.get(name) or str(SECONDS)
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{name} must be a number of seconds, not {text!r}") from None

@@ -3,8 +3,9 @@
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
 from blindspots.steps.job import run
-from blindspots.steps.loading import load_adversarial_set, load_images, load_network
+from blindspots.steps.loading import load_adversarial_set, load_images
 from blindspots.steps.rows import write_row
+from blindspots.steps.weights import load_network
 
 
 def main(job, options):

@@ -15,8 +15,9 @@ from blindspots.parts import part_of
 from blindspots.progress import Progress
 from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
-from blindspots.steps.loading import load_images, load_network, to_arrays
+from blindspots.steps.loading import load_images, to_arrays
 from blindspots.steps.sets import write_set
+from blindspots.steps.weights import load_network
 
 LOG = logging.getLogger(__name__)
 

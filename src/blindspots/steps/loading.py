@@ -1,12 +1,11 @@
-"""Artifacts read back as what they stand for; shared by the steps that use tensors."""
+"""Data and adversarial sets read back; shared by the steps that use them."""
 
 import numpy as np
 import torch
 
-from blindspots.artifacts import read_tensors, write_tensors
+from blindspots.artifacts import read_tensors
 from blindspots.data.splits import split_indices
 from blindspots.errors import UserError
-from blindspots.models.networks import build_network
 
 AGAIN = "delete it and run again"
 
@@ -48,24 +47,6 @@ def load_images(path, job_digest, split, device):
     pixels = torch.from_numpy(tensors[images][indices]).to(device)
     labels = torch.from_numpy(tensors[labels][indices]).to(device)
     return pixels.float() / facts["maximum"], labels, indices, facts
-
-
-def save_network(path, network, provenance):
-    """Write the weights of a network, with the description that rebuilds it."""
-    weights = {n: t.detach().cpu().contiguous().numpy() for n, t in network.state_dict().items()}
-    write_tensors(path, weights, provenance)
-
-
-def load_network(path, job_digest, device):
-    """Read a network, frozen and in evaluation mode, and its provenance."""
-    tensors, provenance = read_tensors(path, job_digest)
-    about = provenance["network"]
-    network = build_network(about["architecture"], tuple(about["shape"]), about["classes"], seed=0)
-    try:
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
-    except RuntimeError:
-        raise UserError(f"{path} holds other weights than its network; {AGAIN}") from None
-    return network.to(device).eval().requires_grad_(False), provenance
 
 
 def load_adversarial_set(path, job_digest, facts, device):

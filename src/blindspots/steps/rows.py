@@ -9,7 +9,7 @@ from blindspots.artifacts import write_record
 from blindspots.evaluation.transfer import CLEAN, answers_of_all, transfer_counts, variant_name
 from blindspots.progress import Progress
 from blindspots.steps.cells import CellCache
-from blindspots.steps.loading import load_network
+from blindspots.steps.weights import load_network
 
 LOG = logging.getLogger(__name__)
 TOGETHER = 16  # victims in memory at one time
@@ -43,7 +43,8 @@ def write_row(job, options, device, *, pool, identity, found=None, source=None):
         extra = {key: found[key].cpu().numpy() for key in ("targets", "success")}
     paths = dict(zip(spec["victims"], options.victims, strict=True))
     study = Path(options.output).parents[3]  # above rows/<source>/seed<s>/
-    known = CellCache(study / "cells", identity, job.code, spec["versions"], device.type)
+    computing = [spec["versions"], spec["chunk"], job.threads, device.type]
+    known = CellCache(study / "cells", identity, job.code, computing)
     stream = (base, spec["seed"])
 
     def answers(networks, variant):

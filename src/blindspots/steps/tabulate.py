@@ -23,8 +23,9 @@ def main(job, options):
     table = make_table(cells, spec)
     values = table.values
     if options.printed:
-        values = with_printed(values, read_printed(options.printed[0]), spec)
-    notes = caption(spec, bool(options.printed))
+        values = with_printed(values, read_printed(options.printed[0]))
+    printed = bool(options.printed)
+    notes = caption(spec, printed)
     views = [(spec["table"], notes, table, values)]
     if spec["kind"] != "models":
         both = make_table(cells, spec, both_right=True)
@@ -34,7 +35,8 @@ def main(job, options):
     html = page([(title, text, readable(*view)) for title, text, *view in views])
     write_text(options.csv, values.to_csv(index=False, float_format="%.6g"))
     write_text(options.markdown, markdown)
-    write_text(options.latex, to_latex(table, values, spec["table"], notes))
+    unbounded = caption(spec, printed, bounds=False)
+    write_text(options.latex, to_latex(table, values, spec["table"], unbounded))
     write_text(options.html, html)
     outputs = [options.csv, options.markdown, options.latex, options.html]
     write_sidecar(outputs, job.provenance())

@@ -6,11 +6,12 @@ import math
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
 from blindspots.models.networks import build_network
-from blindspots.models.training import train_classifier
+from blindspots.models.training import train_classifier, weight_decay
 from blindspots.randomness import stable_seed
 from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
-from blindspots.steps.loading import load_images, save_network
+from blindspots.steps.loading import load_images
+from blindspots.steps.weights import save_network
 
 LOG = logging.getLogger(__name__)
 
@@ -24,7 +25,10 @@ def main(job, options):
     seed = stable_seed("model", spec["seed"]) % 2**63
     try:
         network = build_network(spec["architecture"], tuple(facts["shape"]), facts["classes"], seed)
-    except (ImportError, TypeError, ValueError) as error:
+        training = spec["training"]
+        # Refuses a list that does not fit the layers.
+        weight_decay(network, training["weight_decay"], training["weight_decay_convention"])
+    except (ImportError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         if ":" not in spec["architecture"]["kind"]:
             raise
         raise UserError(f"the network {spec['architecture']['kind']} failed: {error}") from error

@@ -351,7 +351,7 @@ def _cross_problems(config, reference_files):
         label = model.get("label", name)
         if label in labels:
             yield f"models.{name}.label: {label!r} is the label of {labels[label]} too"
-        if label in COLUMNS or label.endswith("_printed"):
+        if label.replace(" ", "_") in COLUMNS or label.endswith("_printed"):
             yield f"models.{name}.label: {label!r} is a column of the tables; choose another label"
         labels[label] = name
 

@@ -109,7 +109,8 @@ def left_over(artifacts):
     known, found = set(artifacts), []
     for path in sorted(Path(os.path.commonpath(artifacts)).rglob("*")):
         described = path.with_suffix("")  # by a sidecar
-        if path not in known and described not in known and _is_record(path):
+        joined = path.parent.with_suffix(".safetensors")  # from this part and others
+        if not known & {path, described, joined} and _is_record(path):
             found.append(described if described.exists() else path)
     return found
 

@@ -59,7 +59,7 @@ def fingerprint_user_module(reference, search_path):
     below = Path(*module.split("."))
     for folder in search_path:
         base = Path(folder) / below
-        for path in (base.with_suffix(".py"), base / "__init__.py"):
+        for path in (base / "__init__.py", base.with_suffix(".py")):  # as Python looks
             if path.is_file():
                 return _fingerprint_file(path)
     raise UserError(

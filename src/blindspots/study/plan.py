@@ -17,7 +17,7 @@ from blindspots.study.config import validated
 from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
 
 SHORT = 12  # hexadecimal digits by which jobs with many inputs know each of them
-MOST_ROWS = 1100  # whose paths and digests fit into a command of 128 KiB
+LONGEST = 110_000  # characters of a command, which may have 128 KiB; the rest is for the folder
 # Libraries whose version may change an output's bytes, called by us or by those that we call.
 NUMERIC = ("numpy", "torch")
 TABLES = ("numpy", "pandas")
@@ -36,7 +36,24 @@ PEERS = {"adv-lib": "adv-lib", "foolbox": "foolbox"}  # method prefix and packag
 
 @cache
 def _versions(packages):
-    return {package: version(package) for package in packages}
+    try:
+        return {package: version(package) for package in packages}
+    except PackageNotFoundError as error:
+        raise UserError(
+            f"{error.name} is not installed beside snakemake, which asks for its version; "
+            "install the packages of envs/requirements.txt there"
+        ) from None
+
+
+def refuse_other_versions(pins):
+    """Raise UserError unless packages are installed in these versions, whatever their build."""
+    for package, pin in pins.items():
+        found = _versions((package,))[package]
+        if found.partition("+")[0] != pin:
+            raise UserError(
+                f"envs/blindspots.yaml asks for {package} {pin}, and beside snakemake there is "
+                f"{found}; with conda both must be the same"
+            )
 
 
 def _engines(attack):
@@ -90,16 +107,32 @@ class Study:
         self.config = validated(config, schema, columns_of_files(reference))
         self.name = self.config["study"]
         self._digests = {}
-        if len(self.row_jobs) > MOST_ROWS:
-            raise UserError(
-                f"the study has {len(self.row_jobs)} rows (sets x seeds, and pools x seeds), more "
-                f"than the {MOST_ROWS} that one command can name; split it into several studies, "
-                "for instance one for each seed"
-            )
+        self._check_sizes()
         self._check_code_of_others()
 
+    def _check_sizes(self):
+        """Raise UserError if a job has more inputs than a command can name.
+
+        Each takes its path and, in the specification, its name and the beginning of its digest.
+        """
+        rows = [60 + sum(len(str(v)) for v in wildcards.values()) for _, wildcards in self.row_jobs]
+        if sum(rows) > LONGEST:
+            raise UserError(
+                f"the study has {len(rows)} rows (sets x seeds, and pools x seeds), more than one "
+                "command can name; split it into several studies, for instance one for each seed"
+            )
+        victims = [self.row_victims(*pair) for pair in self.sets]
+        victims += [self.noise_victims(pool) for pool in self.pools]
+        for names in victims:
+            if sum(80 + 3 * len(name) for name in names) > LONGEST:
+                raise UserError(
+                    f"a set is shown to {len(names)} models, more than one command can name; split "
+                    "the experiments over several studies"
+                )
+
     def _check_code_of_others(self):
-        """Raise UserError if a user's module or a library of an attack is not there."""
+        """Raise UserError if a user's module or a library is not there."""
+        _versions((*NUMERIC, *TABLES, *MARKUP, *PLOTS, *VIOLINS))
         self._users_code(self.used_attacks)
         for attack in self.used_attacks:
             _peer_versions([method for method, _ in _engines(attack)])

@@ -13,6 +13,8 @@ from matplotlib.lines import Line2D
 
 from blindspots.summary.style import RATE_COLOURS, colours_and_markers
 
+MOST_NUMBERS = 2500  # written into one panel: more take minutes, and nobody reads them
+
 
 def transfer_heat_maps(cells, spec, title):
     """Plot the victim error of every pair of source and victim.
@@ -51,7 +53,7 @@ def transfer_heat_maps(cells, spec, title):
             vmin=0,
             vmax=100,
             cmap=RATE_COLOURS,
-            annot=True,
+            annot=rates.size <= MOST_NUMBERS,
             fmt=".1f",
             annot_kws={"fontsize": 7},
             linewidths=0.5,
@@ -112,12 +114,14 @@ def error_curves(cells, spec, title):
     height = max(2.1 * rows, 0.18 * len(entries)) + 0.6
     figure = Figure((2.6 * columns + 1.9, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
+    noisy = dict(list(noise.sort_values("rms").groupby("victim")))
+    pairs = dict(list(shown.sort_values("rms").groupby(["source", "victim"])))
     for ax, source in zip(axes, spec["sources"], strict=False):
         for victim, (colour, marker) in looks.items():
-            dashed = noise[noise["victim"] == victim].sort_values("rms")
+            dashed = noisy[victim]
             ax.plot(dashed["rms"], 100 * dashed["error"], "--", color=colour, linewidth=0.9)
-            own = shown[(shown["source"] == source) & (shown["victim"] == victim)]
-            solid = own[own["variant"] == "amplified"].sort_values("rms")
+            own = pairs[source, victim]
+            solid = own[own["variant"] == "amplified"]
             ax.plot(solid["rms"], 100 * solid["error"], color=colour, marker=marker, markersize=3.5)
             ax.fill_between(
                 solid["rms"], 100 * solid["low"], 100 * solid["high"], color=colour, alpha=0.2, lw=0
@@ -190,7 +194,7 @@ def distortion_distributions(distortions, title):
     return figure
 
 
-def example_grid(rows, title, headings=("original", "distorted")):
+def example_grid(rows, title):
     """Show images beside their distorted counterparts, one row for each class.
 
     Odd columns are originals and even ones their counterparts, as in figure 7 of Szegedy et al.
@@ -202,8 +206,6 @@ def example_grid(rows, title, headings=("original", "distorted")):
         For each row's name, its pairs: original and distorted image, both of shape (H, W), and a
         note below the distorted one.
     title : str
-    headings : (str, str)
-        Of odd and even columns.
     """
     pairs = max(1, *(len(row) for row in rows.values()))
     height = 0.88 if any(note for row in rows.values() for *_, note in row) else 0.76
@@ -222,7 +224,7 @@ def example_grid(rows, title, headings=("original", "distorted")):
                 ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             line[2 * column + 1].set_xlabel(note, fontsize=6, labelpad=1.5)
     for column, ax in enumerate(axes[0]):
-        ax.set_title(headings[column % 2], fontsize=7, pad=3)
+        ax.set_title(("original", "distorted")[column % 2], fontsize=7, pad=3)
     figure.suptitle(title)
     return figure
 

@@ -4,7 +4,7 @@ Rates are means over seeds. With one seed the bounds are the 95 % Wilson interva
 several they are the lowest and the highest seed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -12,6 +12,13 @@ from blindspots.evaluation.intervals import wilson_interval
 
 PRINTED = "_printed"
 COUNTS = ("attacked", "failures")
+NOISE, AMPLIFIED = "Gaussian noise", " amplified"
+# What would be read as markup: all of it in LaTeX, what ends a cell of a table in Markdown.
+MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|"})
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "%_&#${}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+)
 
 
 @dataclass
@@ -24,12 +31,15 @@ class Table:
         Numbers and texts, and the bounds of the rates (missing elsewhere).
     rates : list of str
         Columns that hold rates.
+    labels : set of str
+        Columns that are labels of models.
     """
 
     values: pd.DataFrame
-    low: pd.DataFrame = field(default_factory=pd.DataFrame)
-    high: pd.DataFrame = field(default_factory=pd.DataFrame)
-    rates: list = field(default_factory=list)
+    low: pd.DataFrame
+    high: pd.DataFrame
+    rates: list
+    labels: set
 
 
 def make_table(cells, spec, both_right=False):
@@ -65,10 +75,12 @@ def make_table(cells, spec, both_right=False):
             bounds = entry if is_rate else (entry, None, None)
             for view, number in zip(views.values(), bounds, strict=True):
                 view[-1][column] = number
-    return Table(*(pd.DataFrame(view) for view in views.values()), rates)
+    labels = set() if spec["kind"] == "models" else {spec["labels"][v] for v in spec["victims"]}
+    values, low, high = (pd.DataFrame(view) for view in views.values())
+    return Table(values.astype(dict.fromkeys(COUNTS, "Int64")), low, high, rates, labels)
 
 
-def with_printed(table, printed, spec):
+def with_printed(table, printed):
     """Put the printed number beside each number for which there is one.
 
     Parameters
@@ -77,8 +89,6 @@ def with_printed(table, printed, spec):
         Values of a table.
     printed : pandas.DataFrame
         The printed table, with the same first column and column names.
-    spec : dict
-        As for `make_table`.
 
     Returns
     -------
@@ -86,12 +96,12 @@ def with_printed(table, printed, spec):
         With a column ``<column>_printed`` behind each column that was printed.
     """
     key = table.columns[0]
-    noise = "Gaussian noise"
 
     def identity(row):
-        # Several rows of noise share a label and differ by their level.
-        label = row[key]
-        return (label, round(float(row["stddev"]), 6)) if label == noise else label
+        # Rows of noise share a label; they and amplified ones stand for their level.
+        label, amplified, _ = row[key].partition(AMPLIFIED)
+        leveled = "stddev" in row and (amplified or label == NOISE)
+        return (row[key], None) if not leveled else (label, round(float(row["stddev"]), 6))
 
     known = {identity(row): row for _, row in printed.iterrows()}
     result = table[[key]].copy()
@@ -134,7 +144,7 @@ def readable(table, values):
                 printed = _text(values[column + PRINTED].iloc[index], column in table.rates)
                 texts.append(f"(print {printed})")
             cells.append(texts)
-        shown[_heading(column)] = cells
+        shown[_heading(column, table)] = cells
     return shown
 
 
@@ -150,7 +160,8 @@ def to_markdown(table, values, title, notes):
     notes : str
         The caption.
     """
-    shown = readable(table, values).map(" ".join)
+    shown = readable(table, values).map(lambda texts: " ".join(texts).translate(MARKDOWN))
+    shown.columns = shown.columns.str.translate(MARKDOWN)
     return f"### {title}\n\n{notes}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n"
 
 
@@ -163,31 +174,39 @@ def to_latex(table, values, title, notes):
             text = _text(value, column in table.rates)
             if column + PRINTED in values and pd.notna(values[column + PRINTED].iloc[index]):
                 text += f" ({_text(values[column + PRINTED].iloc[index], column in table.rates)})"
-            texts.append(_escape(text))
-        shown[_escape(_heading(column))] = texts
+            texts.append(text.translate(LATEX))
+        shown[_heading(column, table).translate(LATEX)] = texts
     width = "l" + "r" * (len(shown.columns) - 1)
     body = shown.to_latex(index=False, escape=False, column_format=width)
     return (
         "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n"
-        f"\\caption{{{_escape(notes)}}}\n\\label{{tab:{title}}}\n{body}\\end{{table}}\n"
+        f"\\caption{{{notes.translate(LATEX)}}}\n\\label{{tab:{title}}}\n{body}\\end{{table}}\n"
     )
 
 
-def caption(spec, printed):
-    """Return what a reader must know of a table: images, targets, seeds, denominators."""
+def caption(spec, printed, bounds=True):
+    """Return what a reader must know of a table: images, targets, seeds, denominators.
+
+    Parameters
+    ----------
+    spec : dict
+        As for `make_table`.
+    printed, bounds : bool
+        Whether the table shows printed numbers, and bounds of the rates.
+    """
     seeds = ", ".join(map(str, spec["seeds"]))
-    bounds = (
-        "95 % Wilson intervals over images in brackets"
-        if len(spec["seeds"]) == 1
-        else "means over seeds, lowest and highest seed in brackets"
-    )
+    single = len(spec["seeds"]) == 1
+    rates = "" if single else " Rates are means over seeds."
+    if bounds:
+        what = "95 % Wilson intervals over images" if single else "Lowest and highest seed"
+        rates += f" {what} in brackets."
     beside = " Printed numbers (Szegedy et al. 2013) in parentheses." if printed else ""
     return (
         f"{spec['caption'].rstrip('.')}. {spec['dataset']}; targets: {spec['targets']}; "
         f"seeds: {seeds}. Attacked are the images of {spec['pool']} that the source classifies "
         "correctly; transfer rates are over the images attacked, failed attacks counting as not "
-        f"fooled; noise and clean errors are over all images of their pool. {bounds}.{beside}"
-    ).strip()
+        f"fooled; noise and clean errors are over all images of their pool.{rates}{beside}"
+    )
 
 
 def _models_rows(cells, spec, both_right):
@@ -208,7 +227,7 @@ def _matrix_rows(cells, spec, both_right):
         row["mean_distortion"] = _own(cells, spec, source)["rms"].mean()
         yield row | _counts(cells, spec, source)
     for level in spec["noise"]:
-        row = {"distorted_for": f"Gaussian noise, stddev={level:g}"}
+        row = {"distorted_for": f"{NOISE}, stddev={level:g}"}
         row |= _victims(cells, spec, both_right, source="noise", variant="gaussian", rms=level)
         row["mean_distortion"] = level
         yield row | dict.fromkeys(COUNTS)
@@ -227,7 +246,7 @@ def _levels_rows(cells, spec, both_right):
                 row |= _victims(cells, spec, both_right, source=source, variant="as_found")
             else:
                 several = "" if len(sizes) == 2 else f" to {level:g}"
-                row = {"distortion": f"{label} amplified{several}", "stddev": level}
+                row = {"distortion": f"{label}{AMPLIFIED}{several}", "stddev": level}
                 row |= _victims(
                     cells, spec, both_right, source=source, variant="amplified", rms=level
                 )
@@ -235,7 +254,7 @@ def _levels_rows(cells, spec, both_right):
         upper = sizes[position + 1] if position + 1 < len(sizes) else float("inf")
         lower = level or 0.0
         for stddev in [s for s in noise if lower <= s < upper]:
-            row = {"distortion": "Gaussian noise", "stddev": stddev}
+            row = {"distortion": NOISE, "stddev": stddev}
             row |= _victims(cells, spec, both_right, source="noise", variant="gaussian", rms=stddev)
             yield row | dict.fromkeys(COUNTS)
 
@@ -243,11 +262,8 @@ def _levels_rows(cells, spec, both_right):
 def _victims(cells, spec, both_right, **wanted):
     """Return label and rate of every victim for one perturbation."""
     attack = spec["pool"] if wanted["source"] == "noise" else spec["attack"]
-    chosen = _select(cells, attack=attack, **wanted)
-    return {
-        spec["labels"][victim]: _rate(chosen[chosen["victim"] == victim], both_right)
-        for victim in spec["victims"]
-    }
+    chosen = dict(list(_select(cells, attack=attack, **wanted).groupby("victim")))
+    return {spec["labels"][victim]: _rate(chosen[victim], both_right) for victim in spec["victims"]}
 
 
 def _own(cells, spec, source):
@@ -284,14 +300,11 @@ def _text(value, rate):
         return ""
     if rate:
         return f"{100 * value:.2f} %"
-    return value if isinstance(value, str) else f"{value:.4g}" if value < 1 else f"{value:.0f}"
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
-def _heading(column):
-    return column.replace("_", " ") if column.islower() else column
-
-
-def _escape(text):
-    for character in "%_&#":
-        text = text.replace(character, f"\\{character}")
-    return text
+def _heading(column, table):
+    """Return a column as it is shown; the labels of models stay what they are."""
+    return column if column in table.labels else column.replace("_", " ")

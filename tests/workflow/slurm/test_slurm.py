@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from project import ROOT, Project, left_out
 
 RUN_ID = re.compile("SLURM run ID: (.*)")
 # Injected into every Python process through PYTHONPATH: the training of some models hangs, once,
-# and leaves a file that says which GPU it was given.
+# until there is a file "go", and leaves a file that says which GPU it was given.
 HANG = """
 import os, sys, time
 from pathlib import Path
@@ -30,7 +31,8 @@ if "blindspots.steps.train_model" in words:
         except FileExistsError:
             pass
         else:
-            time.sleep(1e6)
+            while not (flags / "go").exists():
+                time.sleep(0.1)
 """
 
 
@@ -83,6 +85,8 @@ class Run:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                # What a shell runs in the background ignores SIGINT, and so would its children.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def jobs(self):
@@ -161,6 +165,26 @@ def test_cancelled_and_timed_out_jobs_get_more_time(cluster, start, finished, ha
     }
     # They ran at the same time.
     assert {(tmp_path / model).read_text() for model in "BC"} == {"0", "1"}
+    assert finished.contents() == wanted
+
+
+@pytest.mark.parametrize(
+    ("sent", "fate"), [(signal.SIGINT, "CANCELLED"), (signal.SIGTERM, "COMPLETED")]
+)
+def test_interrupted_snakemake(start, finished, hang, tmp_path, sent, fate):
+    """Ctrl-C cancels the jobs, SIGTERM waits for them; either way the same command goes on."""
+    wanted = finished.contents()
+    forget(finished, "B")
+    stopped = start(finished, **hang("B"))
+    stopped.wait_until(lambda: (tmp_path / "B").exists())
+    stopped.process.send_signal(sent)
+    if fate == "COMPLETED":
+        (tmp_path / "go").touch()
+    assert stopped.process.wait(timeout=300) == 1
+    assert [job["JobState"] for job in stopped.jobs()] == [fate]
+    again = start(finished)
+    again.finish()
+    assert len(again.trainings("COMPLETED")) == (fate == "CANCELLED")
     assert finished.contents() == wanted
 
 
