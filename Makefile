@@ -64,12 +64,12 @@ test-slurm: setup
 	pytest tests/workflow/slurm
 
 BENCHMARKED = softmax1 softmax2 softmax3 M1 N200-200-10 conv
-benchmark: STUDY = mnist
-benchmark: setup
-	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml \
-		$(foreach model,$(BENCHMARKED),results/$(STUDY)/models/$(model)/seed0.safetensors)
-	python benchmarks/attacks.py results/$(STUDY) docs/benchmarks
-	python benchmarks/softmax_nearest.py results/$(STUDY) 1000
+ON := $(if $(filter file,$(origin STUDY)),mnist,$(STUDY))
+benchmark: studies/$(ON).yaml setup
+	snakemake --cores $(CORES) --configfile studies/$(ON).yaml \
+		$(foreach model,$(BENCHMARKED),results/$(ON)/models/$(model)/seed0.safetensors)
+	python benchmarks/attacks.py results/$(ON) docs/benchmarks
+	python benchmarks/softmax_nearest.py results/$(ON) 1000
 
 clean:
 	rm -rf .venv .snakemake results

@@ -408,21 +408,22 @@ def test_attack_works_in_inference_mode_and_under_autocast(softmax, digits):
         assert torch.equal(found.images, wanted.images)
 
 
-def test_attack_is_precise_on_a_gpu(softmax, digits):
+def test_attack_is_precise_on_a_gpu(softmax, digits, monkeypatch):
     """TF32 is off for the model, and afterwards as it was."""
-    flags = torch.backends.cudnn, torch.backends.cuda.matmul
+    units = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    for unit in units:
+        monkeypatch.setattr(unit, "fp32_precision", "tf32")
     seen = []
 
     class Network(nn.Module):
         def forward(self, images):
-            seen.append([flag.allow_tf32 for flag in flags])
+            seen.append({unit.fp32_precision for unit in units})
             return softmax(images)
 
-    before = [flag.allow_tf32 for flag in flags]
     images, labels = right_images(softmax, digits, 2)
     lbfgs(Network(), images, labels)
-    assert all(state == [False, False] for state in seen)
-    assert [flag.allow_tf32 for flag in flags] == before
+    assert seen and all(state == {"ieee"} for state in seen)
+    assert {unit.fp32_precision for unit in units} == {"tf32"}
 
 
 # Input checks ------------------------------------------------------------------------------------

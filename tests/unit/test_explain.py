@@ -96,7 +96,6 @@ def test_what_is_left_over(tmp_path):
 def test_waiting_parts_are_not_left_over(tmp_path):
     """They are no artifacts of the study, but what one of its sets will be joined from."""
     part = artifact(tmp_path / "seed0/random.parts/3.safetensors")
-    artifact(tmp_path / "seed0/random.parts/3.safetensors")
     data = artifact(tmp_path / "data.safetensors")
     assert left_over([data, tmp_path / "seed0/random.safetensors"]) == []
     assert left_over([data, tmp_path / "seed0/other.safetensors"]) == [part]

@@ -410,20 +410,38 @@ def test_parts_of_a_set_change_nothing_but_who_makes_it(config, study_of, change
     assert part == {**whole, "part": [3, 4]}
 
 
+def many(config, names, experiments):
+    """Give the first experiment other names, and leave out all others but some."""
+    config["models"] |= {name: config["models"]["softmax1"] | {"label": name} for name in names}
+    first = next(iter(config["experiments"]))
+    config["experiments"][first] |= experiments
+    return config
+
+
+@pytest.mark.parametrize(
+    ("count", "use", "told"),
+    [
+        (1300, lambda names: {"victims": names}, "victims"),
+        (1100, lambda names: {"sources": names, "victims": ["M1"]}, "sources"),
+    ],
+)
+def test_more_models_than_a_command_can_name(config, study_of, count, use, told):
+    names = [f"S{number}" for number in range(count)]
+    with pytest.raises(UserError, match=rf"{count}\d* {told}.* more than one command can name"):
+        study_of(many(config, names, use(names)))
+
+
+def test_thousand_models_are_not_too_many(config, study_of):
+    names = [f"S{number}" for number in range(1000)]
+    first = next(iter(config["experiments"]))
+    config["experiments"] = {first: config["experiments"][first]}
+    config["tables"], config["figures"] = {}, {"examples": {}}
+    study_of(many(config, names, {"sources": names, "victims": names}))
+
+
 def test_more_rows_than_a_command_can_name(config, study_of):
-    sets = len(study_of(config).row_jobs)
-    config["seeds"] = list(range(1500 // sets))
-    with pytest.raises(UserError, match=r"rows .* more than one command can name; split"):
-        study_of(config)
-
-
-def test_more_victims_than_a_command_can_name(config, study_of):
-    names = [f"S{number}" for number in range(1300)]
-    config["models"] |= {name: config["models"]["softmax1"] for name in names}
-    for number, experiment in enumerate(config["experiments"].values()):
-        if number == 0:
-            experiment["victims"] = names
-    with pytest.raises(UserError, match=r"shown to .* models, more than one command can name"):
+    config["seeds"] = list(range(1500 // len(study_of(config).row_jobs)))
+    with pytest.raises(UserError, match="rows are more than one command can name; split"):
         study_of(config)
 
 

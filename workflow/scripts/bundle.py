@@ -142,7 +142,7 @@ def main():
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
+        sys.exit(f"error: {error.filename or 'writing'}: {error.strerror}")
     print(f"{path}: {count} files, sha256 {file_digest(path)}")
 
 

@@ -9,6 +9,7 @@ from blindspots.attacks.objective import Objective
 from blindspots.attacks.result import AdversarialResult, closer, concatenate, pick
 
 NEAREST = "nearest"
+TF32_UNITS = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
 
 
 def attack_in_chunks(solve, model, images, labels, targets, chunk):
@@ -64,16 +65,18 @@ def frozen(model):
 
     On a GPU without TF32: its logits would move by more than the margins that successes keep.
     """
-    precise = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    precisions = [unit.fp32_precision for unit in TF32_UNITS]
     training = [module for module in model.modules() if module.training]
     wanted = [parameter.requires_grad for parameter in model.parameters()]
     model.eval().requires_grad_(False)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    for unit in TF32_UNITS:
+        unit.fp32_precision = "ieee"
     try:
         with torch.no_grad():
             yield model
     finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = precise
+        for unit, precision in zip(TF32_UNITS, precisions, strict=True):
+            unit.fp32_precision = precision
         for module in training:
             module.training = True
         for parameter, want in zip(model.parameters(), wanted, strict=True):
@@ -102,7 +105,7 @@ def _solve_chunk(solve, model, images, labels, targets):
 
 def _nearest(solve, model, images, labels):
     """Attack with every wrong label and keep the closest success of each image."""
-    classes = model(images[:1]).shape[1]
+    classes = model(images[:1].clone()).shape[1]
     kept, spent = None, 0
     for shift in range(1, classes):
         result = _solve_chunk(solve, model, images, labels, (labels + shift) % classes)

@@ -56,7 +56,8 @@ def check(attack, options, device):
     list of dict
         For each kind of targets: ``targets``, ``images``, ``failed``, ``mean_excess`` and
         ``worst_excess`` (distance / optimum - 1 over the successes), ``certified`` (share of the
-        successes with a KKT residual below 1e-3) and ``verdict``.
+        successes with a KKT residual below 1e-3) and ``verdict``. Where the engine raised, only
+        ``targets`` and ``verdict``.
     """
     model, images, labels, exact = linear_problem()
     model, images, labels = (part.to(device) for part in (model, images, labels))
@@ -64,6 +65,8 @@ def check(attack, options, device):
     for name, targets in (("nearest", "nearest"), ("untargeted", None)):
         try:
             result = attack(model, images, labels, targets=targets, **options)
+        except (MemoryError, OSError, torch.OutOfMemoryError):
+            raise  # the machine's failure, not the engine's: the next run tries again
         except Exception as error:  # of code of others, too: the table says it, the log where
             LOG.exception("%s targets", name)
             lines.append({"targets": name, "verdict": f"{FAILED}: {error}".splitlines()[0]})

@@ -36,7 +36,10 @@ def weight_decay(network, decays, convention):
         decays = decays * len(layers)
     if len(decays) != len(layers):
         raise ValueError(f"{len(decays)} weight decays for {len(layers)} trainable layers")
-    total = torch.zeros((), device=next(network.parameters()).device)
+    parameters = list(network.parameters())
+    if not parameters:
+        raise ValueError("the network has no weights to train")
+    total = torch.zeros((), device=parameters[0].device)
     for decay, layer in zip(decays, layers, strict=True):
         factor = decay / 2 if convention == "half_l2" else decay / layer.weight.shape[0]
         total = total + factor * layer.weight.square().sum()
@@ -67,7 +70,11 @@ def train_classifier(network, images, labels, training, seed, checkpoint=NO_CHEC
     """
     gpus = [images.device] if images.is_cuda else []
     with torch.random.fork_rng(gpus):
-        torch.manual_seed(seed)
+        draws = (seed + 1) % 2**63  # others than those of the weights
+        torch.random.default_generator.manual_seed(draws)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(draws)
         return _train(network, images, labels, training, seed, checkpoint)
 
 

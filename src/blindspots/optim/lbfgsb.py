@@ -220,7 +220,7 @@ def minimize(
     x0 = x0.detach()
     rows = torch.arange(len(x0), device=x0.device)
     lower, upper = (torch.as_tensor(b, dtype=x0.dtype, device=x0.device) for b in (lower, upper))
-    bounds = [bound.expand_as(x0) for bound in (lower, upper)]
+    bounds = [bound.detach().expand_as(x0) for bound in (lower, upper)]
     zeros = torch.zeros_like(x0[:, 0])
     descent = BoxedDescent(
         lambda x: fun(x, rows),

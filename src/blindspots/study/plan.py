@@ -17,7 +17,7 @@ from blindspots.study.config import validated
 from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
 
 SHORT = 12  # hexadecimal digits by which jobs with many inputs know each of them
-LONGEST = 110_000  # characters of a command, which may have 128 KiB; the rest is for the folder
+LONGEST = 120_000  # characters of a command, which may have 128 KiB; the rest is for the folder
 # Libraries whose version may change an output's bytes, called by us or by those that we call.
 NUMERIC = ("numpy", "torch")
 TABLES = ("numpy", "pandas")
@@ -111,23 +111,35 @@ class Study:
         self._check_code_of_others()
 
     def _check_sizes(self):
-        """Raise UserError if a job has more inputs than a command can name.
+        """Raise UserError if a job has more inputs than its command can name.
 
-        Each takes its path and, in the specification, its name and the beginning of its digest.
+        Each takes its path and, in the specification, names and the beginning of its digest.
         """
-        rows = [60 + sum(len(str(v)) for v in wildcards.values()) for _, wildcards in self.row_jobs]
-        if sum(rows) > LONGEST:
-            raise UserError(
-                f"the study has {len(rows)} rows (sets x seeds, and pools x seeds), more than one "
-                "command can name; split it into several studies, for instance one for each seed"
-            )
-        victims = [self.row_victims(*pair) for pair in self.sets]
-        victims += [self.noise_victims(pool) for pool in self.pools]
-        for names in victims:
-            if sum(80 + 3 * len(name) for name in names) > LONGEST:
+        each = len(f"results/{self.name}/adversarial//seed00/.safetensors") + SHORT + 4
+        models, attacks = self.config["models"], self.config["attacks"]
+        jobs = [("rows", [each + len("".join(map(str, w.values()))) for _, w in self.row_jobs])]
+        for pool in self.pools:  # whose noise is shown to every victim of its sets
+            victims = self.noise_victims(pool)
+            jobs.append(("victims", [each + 3 * len(name) + 10 for name in victims]))
+        for entry in self.experiments:
+            sets = each + len(entry["attack"])
+            sources = [
+                (sets + len(name)) * len(self.seeds) + 2 * len(name) + len(self.label(name)) + 20
+                for name in entry["sources"]
+            ]
+            jobs.append(("sources", sources))
+        described = [
+            4 * len(name) + len(self.label(name)) + len(models[name]["description"]) + 25
+            for name in self.used_models
+        ]
+        jobs.append(("models in a table", described))
+        for model, attack in self.sets:
+            jobs.append(("parts", [each + len(model + attack)] * attacks[attack]["parts"]))
+        for what, lengths in jobs:
+            if sum(lengths) > LONGEST:
                 raise UserError(
-                    f"a set is shown to {len(names)} models, more than one command can name; split "
-                    "the experiments over several studies"
+                    f"{len(lengths)} {what} are more than one command can name; split the study "
+                    "into several, for instance one for each seed"
                 )
 
     def _check_code_of_others(self):

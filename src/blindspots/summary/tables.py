@@ -99,7 +99,7 @@ def with_printed(table, printed):
 
     def identity(row):
         # Rows of noise share a label; they and amplified ones stand for their level.
-        label, amplified, _ = row[key].partition(AMPLIFIED)
+        label, amplified, _ = str(row[key]).partition(AMPLIFIED)
         leveled = "stddev" in row and (amplified or label == NOISE)
         return (row[key], None) if not leveled else (label, round(float(row["stddev"]), 6))
 
