@@ -408,11 +408,20 @@ def test_attack_works_in_inference_mode_and_under_autocast(softmax, digits):
         assert torch.equal(found.images, wanted.images)
 
 
-def test_attack_is_precise_on_a_gpu(softmax, digits, monkeypatch):
-    """TF32 is off for the model, and afterwards as it was."""
+@pytest.fixture
+def units():
+    """Where torch may compute with TF32: told to do so, and afterwards as they were."""
     units = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    before = [unit.fp32_precision for unit in units]
     for unit in units:
-        monkeypatch.setattr(unit, "fp32_precision", "tf32")
+        unit.fp32_precision = "tf32"
+    yield units
+    for unit, precision in zip(units, before, strict=True):
+        unit.fp32_precision = precision
+
+
+def test_attack_is_precise_on_a_gpu(softmax, digits, units):
+    """TF32 is off for the model, and afterwards as it was."""
     seen = []
 
     class Network(nn.Module):
