@@ -37,8 +37,7 @@ def configure_torch(device, threads):
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # all of it is written first
-    torch.backends.cuda.matmul.fp32_precision = "ieee"  # no TF32
-    torch.backends.cudnn.conv.fp32_precision = torch.backends.cudnn.rnn.fp32_precision = "ieee"
+    torch.backends.cudnn.allow_tf32 = False
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UserError("device is cuda, but torch sees no usable GPU; set device: auto or cpu")

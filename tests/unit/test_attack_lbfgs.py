@@ -412,12 +412,12 @@ def test_attack_works_in_inference_mode_and_under_autocast(softmax, digits):
 def units():
     """Where torch may compute with TF32: told to do so, and afterwards as they were."""
     units = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
-    before = [unit.fp32_precision for unit in units]
-    for unit in units:
-        unit.fp32_precision = "tf32"
+    before, matmul = torch.backends.cudnn.allow_tf32, units[0].fp32_precision
+    torch.backends.cudnn.allow_tf32 = True
+    units[0].fp32_precision = "tf32"
     yield units
-    for unit, precision in zip(units, before, strict=True):
-        unit.fp32_precision = precision
+    torch.backends.cudnn.allow_tf32 = before
+    units[0].fp32_precision = matmul
 
 
 def test_attack_is_precise_on_a_gpu(softmax, digits, units):
@@ -426,6 +426,7 @@ def test_attack_is_precise_on_a_gpu(softmax, digits, units):
 
     class Network(nn.Module):
         def forward(self, images):
+            assert not torch.backends.cudnn.allow_tf32
             seen.append({unit.fp32_precision for unit in units})
             return softmax(images)
 
@@ -433,6 +434,7 @@ def test_attack_is_precise_on_a_gpu(softmax, digits, units):
     lbfgs(Network(), images, labels)
     assert seen and all(state == {"ieee"} for state in seen)
     assert {unit.fp32_precision for unit in units} == {"tf32"}
+    assert torch.backends.cudnn.allow_tf32
 
 
 # Input checks ------------------------------------------------------------------------------------

@@ -61,26 +61,39 @@ def _in_chunks(solve, model, images, labels, targets, chunk):
 
 @contextmanager
 def frozen(model):
-    """Put a model into evaluation mode without gradients of its weights, and restore it after.
-
-    On a GPU without TF32: its logits would move by more than the margins that successes keep.
-    """
-    precisions = [unit.fp32_precision for unit in TF32_UNITS]
+    """Put a model into evaluation mode without gradients of its weights, and restore it after."""
     training = [module for module in model.modules() if module.training]
     wanted = [parameter.requires_grad for parameter in model.parameters()]
     model.eval().requires_grad_(False)
-    for unit in TF32_UNITS:
-        unit.fp32_precision = "ieee"
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _precise():
             yield model
     finally:
-        for unit, precision in zip(TF32_UNITS, precisions, strict=True):
-            unit.fp32_precision = precision
         for module in training:
             module.training = True
         for parameter, want in zip(model.parameters(), wanted, strict=True):
             parameter.requires_grad_(want)
+
+
+@contextmanager
+def _precise():
+    """Switch TF32 off, by which logits would move by more than the margins that successes keep."""
+    before = [unit.fp32_precision for unit in TF32_UNITS]
+    try:
+        allowed = torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # someone has used the newer names alone
+        allowed = None
+    if allowed:  # both say the same, or torch refuses to read the older one
+        torch.backends.cudnn.allow_tf32 = False
+    for unit in TF32_UNITS:
+        unit.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        if allowed:
+            torch.backends.cudnn.allow_tf32 = True
+        for unit, precision in zip(TF32_UNITS, before, strict=True):
+            unit.fp32_precision = precision
 
 
 def _solve_chunk(solve, model, images, labels, targets):
