@@ -64,6 +64,7 @@ test-slurm: setup
 	pytest tests/workflow/slurm
 
 BENCHMARKED = softmax1 softmax2 softmax3 M1 N200-200-10 conv
+# MNIST, unless a study is named.
 ON := $(if $(filter file,$(origin STUDY)),mnist,$(STUDY))
 benchmark: studies/$(ON).yaml setup
 	snakemake --cores $(CORES) --configfile studies/$(ON).yaml \

@@ -393,6 +393,11 @@ MISTAKES = {
         "attacked",
         "models.M1.label: 'attacked' is a column of the tables; choose another label",
     ),
+    "label that is read like a column": (
+        "models.M1.label",
+        "mean distortion",
+        "is a column of the tables",
+    ),
     "label of printed numbers": ("models.M1.label", "M2_printed", "is a column of the tables"),
     "printed numbers of another kind": (
         "tables.table1.printed",

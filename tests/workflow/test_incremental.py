@@ -504,7 +504,7 @@ def test_tenth_model_computes_only_new_cells(finished):
                 "weight_decay": ord(name) / 1000,  # no two are the same
                 "training": {"max_evaluations": 3},
             }
-        config["experiments"]["pairs"].setdefault("victims", ["A", "B", "C"]).extend(names)
+        config["experiments"]["pairs"]["sources"] += names
 
     def computed():
         logs = [path.read_text() for path in (finished.results / "logs").glob("evaluate_*/*.log")]
@@ -516,15 +516,15 @@ def test_tenth_model_computes_only_new_cells(finished):
     finished.make(table)
     # Each pair of source and victim as found and amplified; each victim on noise and two clean
     # pools. Those of A, B and C are there from the study of three.
-    assert computed() == [3 * 9 * 2 + 9 * 3, 3 * 6 * 2 + 6 * 3]
-    finished.edit_config(lambda c: (add(c, "J"), c["experiments"]["pairs"]["sources"].append("J")))
-    rows = {f"evaluate_transfer {model} 0 few-random" for model in "ABCJ"}
+    assert computed() == [81 * 2 + 9 * 3, (81 - 9) * 2 + 6 * 3]
+    finished.edit_config(lambda c: add(c, "J"))
+    rows = {f"evaluate_transfer {model} 0 few-random" for model in "ABCDEFGHIJ"}
     attack = "generate_adversarial_set J 0 few-random"
     assert finished.planned(table) == {"train_model J 0", attack} | rows | NOISE | COLLECT
     finished.make(table)
-    assert computed() == [4 * 10 * 2 + 10 * 3, (3 + 10) * 2 + 3]
+    assert computed() == [100 * 2 + 10 * 3, (9 + 10) * 2 + 3]
     with open(finished.path / table) as file:
-        assert len(list(csv.DictReader(file))) == 4 * 10 * 2 + 10 * 3
+        assert len(list(csv.DictReader(file))) == 100 * 2 + 10 * 3
 
 
 def test_cells_may_be_deleted(finished):
