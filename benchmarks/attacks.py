@@ -76,7 +76,7 @@ def attacks(device):
     found = {
         "blindspots lbfgs": own(lbfgs),
         "blindspots ddn 100": own(ddn),
-        "blindspots ddn 100, polished": own(ddn, polish_steps=10, cut_steps=60),
+        "blindspots ddn 100, polished": own(ddn, polish_steps=10, cut_steps=80),
         "blindspots best_of": own(best_of),
     }
     if device.type == "cpu":

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from blindspots.attacks import cuts
 from blindspots.attacks.cuts import cutting_planes
 from blindspots.attacks.ddn import search
 from blindspots.attacks.objective import Objective
@@ -68,6 +69,40 @@ def test_more_steps_shorten_more(network):
         for steps in (3, 10, 40)
     ]
     assert means[0] > means[1] > means[2]
+
+
+def test_noise_finds_shorter_ones(monkeypatch):
+    """Max pooling and ReLUs: many pieces, each of which may hold a walk without noise up."""
+    generator = torch.Generator().manual_seed(1)
+    layers = [torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
+    layers += [torch.nn.Conv2d(8, 16, 3), torch.nn.ReLU(), torch.nn.Flatten()]
+    network = torch.nn.Sequential(*layers, torch.nn.Linear(144, CLASSES)).requires_grad_(False)
+    for weight in network.parameters():
+        spread = (2 / weight[0].numel()) ** 0.5 if weight.dim() > 1 else 0.1
+        weight.normal_(0, spread, generator=generator)
+    images = torch.rand(300, 1, 12, 12, generator=generator)
+    labels = network(images).argmax(1)
+    objective = Objective(network, images.shape[1:], labels, (labels + 1) % CLASSES)
+    origin = images.flatten(1)
+    start, before = search(objective, origin, 20, 0.1, 1.0)
+    found = before.isfinite()
+    assert found.float().mean() > 0.9
+    _, noisy = cutting_planes(objective, origin, start, before, 80)
+    monkeypatch.setattr(cuts, "FIRST_NOISE", 0.0)
+    _, silent = cutting_planes(objective, origin, start, before, 80)
+    assert noisy[found].mean() < 0.998 * silent[found].mean()
+    assert (noisy < silent)[found].float().mean() > 0.55
+
+
+def test_rows_do_not_depend_on_each_other(network):
+    """The noise is the same for all of them."""
+    origin = grey_images()
+    objective = objective_of(network, origin, True)
+    start, before = search(objective, origin, 20, 0.1, 1.0)
+    _, together = cutting_planes(objective, origin, start, before, 20)
+    some = torch.arange(ROWS - 1, 0, -7)
+    _, apart = cutting_planes(objective.select(some), origin[some], start[some], before[some], 20)
+    torch.testing.assert_close(apart, together[some], rtol=1e-3, atol=0)
 
 
 def test_successes_are_found_from_the_image_itself(network):

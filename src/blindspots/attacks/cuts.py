@@ -1,12 +1,16 @@
 """Cutting planes: smallest perturbations where the decision boundary has kinks."""
 
+import math
+
 import torch
 
 from blindspots.attacks.objective import has_margin
 from blindspots.attacks.projection import dot, moved, projection_multipliers
 
 CUTS = 10  # linearisations that are kept
-FIRST_SLACK, LAST_SLACK = 0.1, 1e-3  # aimed beyond each cut, relative to ||gradient|| ||r||
+FIRST_SLACK, LAST_SLACK = 0.3, 1e-3  # aimed beyond each cut, relative to ||gradient|| ||r||
+FIRST_NOISE = 1.5  # length of the noise, relative to ||r||; it falls to 0 along a line
+NOISY = 0.5  # share of the steps that have noise
 
 
 def cutting_planes(objective, origin, start, distance, steps):
@@ -17,6 +21,12 @@ def cutting_planes(objective, origin, start, distance, steps):
     projected onto all of them at once, a bundle method (Kelley 1960, "The cutting-plane method for
     solving convex programs", with the distance as a strictly convex objective). It aims beyond the
     cuts by a slack that shrinks, so that successes are met on the way.
+
+    At first the linearisations are taken at points with noise, which fades: together they tell
+    what the region is like around a point, and the pieces of a single kink do not hold the walk up
+    (gradient sampling: Burke, Lewis & Overton 2005, SIAM J. Optim. 15:751; randomized smoothing:
+    Duchi, Bartlett & Wainwright 2012, arXiv 1103.4296). All rows share the noise, so that what is
+    found for an image does not depend on which others are attacked with it.
 
     Parameters
     ----------
@@ -39,6 +49,7 @@ def cutting_planes(objective, origin, start, distance, steps):
     norms = origin.new_zeros(rows, CUTS)
     memory = torch.empty_like(gradients).view(-1)
     best, point = start.clone(), start
+    generator = torch.Generator().manual_seed(0)
     for step in range(steps):
         margin, gradient, _ = objective.margins_and_gradients(point, 1)
         perturbation = point - origin
@@ -64,4 +75,8 @@ def cutting_planes(objective, origin, start, distance, steps):
             origin, gradients, aims, multipliers if step else None, memory
         )
         point = moved(origin, gradients, multipliers)
+        loudness = FIRST_NOISE * (1 - step / (NOISY * steps))
+        if loudness > 0:
+            noise = torch.randn(size, generator=generator).to(origin) / math.sqrt(size)
+            point = point.addcmul_(scale, noise, value=loudness).clamp_(0, 1)
     return best, distance

@@ -32,7 +32,7 @@ def lbfgs(
     inner_evaluations=4,
     pairs=3,
     polish_steps=10,
-    cut_steps=30,
+    cut_steps=80,
     competitors=9,
     chunk=1000,
 ):
