@@ -2,7 +2,7 @@
 
 import torch
 
-PIVOTS_COLD, PIVOTS_WARM = 6, 3  # of a small problem: hardly any row needs more
+PIVOTS_COLD, PIVOTS_WARM = 6, 2  # of a small problem: hardly any row needs more
 
 
 def projection_multipliers(origin, gradients, bounds, start, memory=None):
