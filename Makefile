@@ -51,9 +51,10 @@ lint: setup
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-# A file at a time to each of two workers or more; PASSIVE, for they and their jobs share the cores.
+# A file at a time to each of three workers, of which one or the other waits for Snakemake or for a
+# lock; PASSIVE, for they and their jobs share the cores.
 test: lint
-	OMP_WAIT_POLICY=PASSIVE pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_WAIT_POLICY=PASSIVE pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-kill: setup
 	pytest -s tests/kill

@@ -422,10 +422,10 @@ LARGER_EDITS = {
 
 
 @pytest.fixture(scope="module")
-def larger_template(finished_template, tmp_path_factory):
-    """The larger study, whole; what it shares with the tiny one is there already."""
+def larger_template(template, tmp_path_factory):
+    """The larger study after a whole run."""
     path = tmp_path_factory.mktemp("larger") / "project"
-    shutil.copytree(finished_template, path)
+    shutil.copytree(template, path)
     project = Project(path)
     (path / "my_networks.py").write_text(MODULE)
     project.edit_config(enlarge)
