@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 from project import ROOT, Project, jobs_of
@@ -422,10 +423,14 @@ LARGER_EDITS = {
 
 
 @pytest.fixture(scope="module")
-def larger_template(template, tmp_path_factory):
-    """The larger study after a whole run."""
+def larger_template(finished_template, tmp_path_factory):
+    """The larger study, whole; data, model and set that it shares with the tiny one are there."""
     path = tmp_path_factory.mktemp("larger") / "project"
-    shutil.copytree(template, path)
+    shutil.copytree(finished_template, path)
+    for part in ("models/B", "models/C", "adversarial/B", "adversarial/C", "rows", "figures"):
+        shutil.rmtree(path / "results/tiny" / part)
+    for file in (path / "results/tiny/tables").iterdir():
+        file.unlink()
     project = Project(path)
     (path / "my_networks.py").write_text(MODULE)
     project.edit_config(enlarge)
@@ -550,7 +555,12 @@ def test_users_attack_is_part_of_the_code(finished):
         config["attacks"]["few-random"] = attack
 
     finished.edit_config(use)
-    finished.make("results/tiny/transfer.csv", "results/tiny/engines.csv")
+    path = "adversarial/A/seed0/few-random.safetensors"
+    finished.make(f"results/tiny/{path}", "results/tiny/engines.csv")
+    found = load_file(finished.results / path)
+    fell = found["success"].astype(bool)
+    assert np.isfinite(found["rms"][fell]).all() and np.isnan(found["rms"][~fell]).all()
+    assert np.allclose(found["images"][fell], 0.5)
     with open(finished.results / "engines.csv") as file:
         assert {line["verdict"] for line in csv.DictReader(file)} == {"failed"}
     finished.edit("my_attacks.py", "share=1.0", "share=0.5")
