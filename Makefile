@@ -51,10 +51,11 @@ lint: setup
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-# A file at a time to each of three workers, of which one or the other waits for Snakemake or for a
-# lock; PASSIVE, for they and their jobs share the cores.
+# A file at a time to each worker; one more than two cores, for one or the other waits for Snakemake
+# or for a lock. PASSIVE, for they and their jobs share the cores.
+WORKERS := $(if $(filter 1 2,$(CORES)),3,4)
 test: lint
-	OMP_WAIT_POLICY=PASSIVE pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	OMP_WAIT_POLICY=PASSIVE pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-kill: setup
 	pytest -s tests/kill

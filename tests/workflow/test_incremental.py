@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 
-import numpy as np
 import pytest
 import yaml
 from project import ROOT, Project, jobs_of
@@ -555,12 +554,7 @@ def test_users_attack_is_part_of_the_code(finished):
         config["attacks"]["few-random"] = attack
 
     finished.edit_config(use)
-    path = "adversarial/A/seed0/few-random.safetensors"
-    finished.make(f"results/tiny/{path}", "results/tiny/engines.csv")
-    found = load_file(finished.results / path)
-    fell = found["success"].astype(bool)
-    assert np.isfinite(found["rms"][fell]).all() and np.isnan(found["rms"][~fell]).all()
-    assert np.allclose(found["images"][fell], 0.5)
+    finished.make("results/tiny/transfer.csv", "results/tiny/engines.csv")
     with open(finished.results / "engines.csv") as file:
         assert {line["verdict"] for line in csv.DictReader(file)} == {"failed"}
     finished.edit("my_attacks.py", "share=1.0", "share=0.5")

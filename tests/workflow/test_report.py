@@ -6,10 +6,10 @@ import re
 from shutil import which
 
 import pytest
+from selenium import webdriver
+from selenium.common import exceptions
+from selenium.webdriver.support import wait
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-exceptions = pytest.importorskip("selenium.common.exceptions")
-wait = pytest.importorskip("selenium.webdriver.support.wait")
 CHROMIUM = which("chromium") or which("chromium-browser") or which("google-chrome")
 DRIVER = which("chromedriver")
 pytestmark = pytest.mark.skipif(
