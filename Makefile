@@ -68,8 +68,9 @@ test-slurm: setup
 BENCHMARKED = softmax1 softmax2 softmax3 M1 N200-200-10 conv
 # MNIST, unless a study is named.
 ON := $(if $(filter file,$(origin STUDY)),mnist,$(STUDY))
+# --cores ends the list of --configfile, which would take the models for configurations.
 benchmark: studies/$(ON).yaml setup
-	snakemake --cores $(CORES) --configfile studies/$(ON).yaml \
+	snakemake --configfile studies/$(ON).yaml --cores $(CORES) \
 		$(foreach model,$(BENCHMARKED),results/$(ON)/models/$(model)/seed0.safetensors)
 	python benchmarks/attacks.py results/$(ON) docs/benchmarks
 	python benchmarks/softmax_nearest.py results/$(ON) 1000

@@ -1,9 +1,11 @@
 """The benchmark runs on any study with trained models."""
 
+import shlex
 import subprocess
 import sys
 
 import pandas as pd
+from project import ROOT, jobs_of
 
 
 def test_benchmark_makes_table_and_plot(finished, tmp_path):
@@ -38,3 +40,23 @@ def test_study_without_models_is_told(tmp_path):
     assert done.returncode == 1
     assert "error: no models of softmax1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_make_benchmark_trains_what_is_measured(fresh):
+    """The command that `make benchmark` gives to Snakemake, on the study that it takes."""
+    fresh.config.write_text((ROOT / "config.yaml").read_text())
+    (fresh.path / "installed").touch()
+    told = subprocess.run(
+        ["make", "--dry-run", "benchmark", "INSTALLED=installed"],
+        cwd=fresh.path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.replace("\\\n", " ")
+    first, measured, _ = (shlex.split(line) for line in told.splitlines())
+    assert first[0] == "snakemake" and measured[1] == "benchmarks/attacks.py"
+    trained = {"softmax1", "softmax2", "softmax3", "M1", "N200-200-10", "conv"}
+    jobs = jobs_of(fresh.make(*first[1:], "--dry-run"))
+    assert {job for job in jobs if job.startswith("train")} == {
+        f"train_model {m} 0" for m in trained
+    }
