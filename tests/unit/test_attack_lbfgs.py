@@ -321,6 +321,22 @@ def test_chunks_change_nothing_important(mlp_case, mlp_result, chunk):
     assert (ratio - 1).abs().max() < 0.05
 
 
+def test_fewer_images_together_where_layers_are_large():
+    """On a CPU; evenly, and with the results that a chunk of that size gives."""
+    torch.manual_seed(0)
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(4, 2**17), nn.Sigmoid(), nn.Linear(2**17, 3))
+    images, labels = torch.rand(70, 4), torch.zeros(70, dtype=torch.int64)
+    seen = []
+    hook = wide.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    options = {"start_steps": 2, "evaluations": 1, "polish_steps": 1, "cut_steps": 0}
+    found = lbfgs(wide, images, labels, **options)
+    hook.remove()
+    assert max(seen) == 24  # a MiB an image, and a little: 31 would fit, and 70 are 23, 23 and 24
+    alone = lbfgs(wide, images[:23], labels[:23], **options)
+    assert torch.equal(found.images[:23], alone.images)
+    assert torch.equal(found.success[:23], alone.success)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_model_is_left_as_it_was(three_images, training):
     """Mode and requires_grad of every part, and no gradient of the weights."""

@@ -50,7 +50,8 @@ def best_of(model, images, labels, *, targets=None, members=MEMBERS, chunk=1000)
         (`blindspots.attacks.external.external`); ``options``: its keyword arguments. Of equal
         distances the first counts.
     chunk : int
-        Images computed together; bounds the memory.
+        The most images computed together; bounds the memory. On a CPU, fewer where layers are
+        large.
 
     Returns
     -------

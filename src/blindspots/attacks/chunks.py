@@ -1,5 +1,7 @@
 """What every attack shares: input checks, chunks of constant size, targets, results."""
 
+import itertools
+import math
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -9,6 +11,9 @@ from blindspots.attacks.objective import Objective
 from blindspots.attacks.result import AdversarialResult, closer, concatenate, pick
 
 NEAREST = "nearest"
+# Of what the layers return, for the images that are computed together on a CPU: with more, a pass
+# waits for memory that is not in the cache, or that the operating system has to clear first.
+BATCH_BYTES = 2**25
 TF32_UNITS = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
 
 
@@ -48,15 +53,47 @@ def _plain(part, device):
 def _in_chunks(solve, model, images, labels, targets, chunk):
     results = []
     with frozen(model):
-        _check_classes(model(images[:1].clone()).shape[1], labels, targets)
+        classes, size = _classes_and_bytes(model, images[:1].clone())
+        _check_classes(classes, labels, targets)
         for start in range(0, len(images), chunk):
-            part = slice(start, start + chunk)
-            if isinstance(targets, str):
-                results.append(_nearest(solve, model, images[part], labels[part]))
-            else:
-                goal = None if targets is None else targets[part]
-                results.append(_solve_chunk(solve, model, images[part], labels[part], goal))
+            for part in _batches(start, min(start + chunk, len(images)), size, images.device):
+                if isinstance(targets, str):
+                    results.append(_nearest(solve, model, images[part], labels[part]))
+                else:
+                    goal = None if targets is None else targets[part]
+                    results.append(_solve_chunk(solve, model, images[part], labels[part], goal))
     return concatenate(results)
+
+
+def _batches(first, last, size, device):
+    """Return slices of even length, of so many images that a batch stays within `BATCH_BYTES`.
+
+    On a CPU only: elsewhere the largest batch is the fastest.
+    """
+    count = last - first
+    batches = math.ceil(count * size / BATCH_BYTES) if device.type == "cpu" else 1
+    batches = max(1, min(batches, count))
+    edges = [first + count * number // batches for number in range(batches + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(edges)]
+
+
+def _classes_and_bytes(model, image):
+    """Return the number of classes, and how many bytes all layers return for one image."""
+    size = 0
+
+    def count(module, inputs, output):
+        nonlocal size
+        if isinstance(output, torch.Tensor):
+            size += output.nbytes
+
+    layers = [module for module in model.modules() if not list(module.children())]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        classes = model(image).shape[1]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return classes, size
 
 
 @contextmanager

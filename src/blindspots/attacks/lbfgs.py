@@ -64,7 +64,8 @@ def lbfgs(
     competitors : int
         Competing classes that these take into account.
     chunk : int
-        Images computed together; bounds the memory.
+        The most images computed together; bounds the memory. On a CPU, fewer where layers are
+        large.
 
     Returns
     -------
