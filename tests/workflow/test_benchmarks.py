@@ -46,8 +46,8 @@ def test_make_benchmark_trains_what_is_measured(fresh):
     """The command that `make benchmark` gives to Snakemake, on the study that it takes."""
     fresh.config.write_text((ROOT / "config.yaml").read_text())
     (fresh.path / "installed").touch()
-    told = subprocess.run(
-        ["make", "--dry-run", "benchmark", "INSTALLED=installed"],
+    told = subprocess.run(  # below another make, too, which would have it print directories
+        ["make", "--dry-run", "--no-print-directory", "benchmark", "INSTALLED=installed"],
         cwd=fresh.path,
         capture_output=True,
         text=True,
