@@ -425,3 +425,24 @@ def test_residual_of_a_detour_is_large(case, success):
     aside = aside - (basis @ (basis.transpose(1, 2) @ aside[:, :, None]))[:, :, 0]
     point = best + 0.5 * distance[:, None] * aside / aside.norm(dim=1, keepdim=True)
     assert (residual_of(objective, origin, point) > 0.1).all()
+
+
+def test_more_classes_bind_than_are_followed():
+    """Each of nine classes is held back by a pixel of its own: all nine pixels must move by 0.3."""
+    network = torch.nn.Linear(SIZE, 10).requires_grad_(False)
+    network.weight.zero_()
+    network.weight[:9, :9] = -10 * torch.eye(9)
+    network.bias[:9], network.bias[9] = 5.0, 0.0
+    origin = torch.full((3, SIZE), 0.2)
+    origin[:, 9:] = torch.rand(3, SIZE - 9, generator=torch.Generator().manual_seed(0))
+    targets = torch.full((3,), 9)
+    objective = Objective(network, (SIZE,), torch.zeros_like(targets), targets)
+    start = origin.clone()
+    start[0, :9] = 1.0  # a far success; the second has none to start from
+    start[2, :9] = torch.linspace(0.5, 0.9, 9)
+    best, distance, residual, _ = polish(
+        objective, origin, start, steps=10, cut_steps=0, competitors=9
+    )
+    assert (residual < 1e-3).all()
+    torch.testing.assert_close(distance, torch.full((3,), 0.9), rtol=1e-3, atol=0)
+    torch.testing.assert_close(best[:, 9:], origin[:, 9:])

@@ -59,30 +59,24 @@ def polish(objective, origin, start, *, steps, cut_steps, competitors):
     evaluations : torch.Tensor of int64, shape (B,)
         Gradients computed.
     """
-    count = objective.logits(start[:1]).shape[1]
-    followed = min(competitors, FOLLOWED)
-    first = followed if objective.targets is not None else competitors
-    most = min(first, count - 1)
-    memory = origin.new_empty(2, most * origin.numel())  # fresh memory costs more than it holds
-    best = origin.clone()
-    distance = origin.new_full((len(origin),), torch.inf)
-    evaluations = torch.zeros_like(distance, dtype=torch.int64)
-    movement = torch.zeros_like(distance)
-    rows = torch.arange(len(origin), device=origin.device)
-    walk = _Walk(objective, origin, start, origin.new_zeros(len(origin), count))
-    for step in range(steps + 1):
-        walk.look(followed if step else first, memory)
-        evaluations[rows] += walk.evaluated
-        movement[rows] = walk.moves / walk.length.clamp_min(1e-30)
-        done = walk.arrived | ((movement[rows] > LOST) & (step == LOST_AFTER))
-        going = (~done).nonzero()[:, 0]
-        if step == steps or len(going) <= (1 - LEAVING_SHARE) * len(rows):
-            best[rows], distance[rows] = walk.best, walk.distance
-            if step == steps or len(going) == 0:
-                break
-            rows = rows[going]
-            walk.select(going)
-        walk.move()
+    many = min(competitors, objective.logits(start[:1]).shape[1] - 1)
+    few = min(many, FOLLOWED)
+    first = few if objective.targets is not None else many
+    best, distance, movement, binding, evaluations = _walk(
+        objective, origin, start, steps, first, few
+    )
+    # Where as many classes bind as were followed, there may be more.
+    crowded = ((movement > WANDERING) & (binding == few) & (few < many)).nonzero()[:, 0]
+    if len(crowded):
+        at = torch.where(distance[crowded, None].isfinite(), best[crowded], start[crowded])
+        found, length, moves, _, used = _walk(
+            objective.select(crowded), origin[crowded], at, steps, many, many
+        )
+        shorter = length < distance[crowded]
+        best[crowded] = torch.where(shorter[:, None], found, best[crowded])
+        distance[crowded] = torch.where(shorter, length, distance[crowded])
+        movement[crowded] = moves
+        evaluations[crowded] += used
     left = ((movement > WANDERING) & (cut_steps > 0)).nonzero()[:, 0]
     if len(left):
         at = torch.where(distance[left, None].isfinite(), best[left], start[left])
@@ -148,7 +142,57 @@ def _certificate(objective, origin, point, competitors):
     return able, residual, evaluations
 
 
-class _Walk:
+def _walk(objective, origin, start, steps, first, followed):
+    """Walk along the boundary; rows that have arrived, or will not, leave.
+
+    Parameters
+    ----------
+    objective : Objective
+    origin, start : torch.Tensor, shape (B, n)
+    steps : int
+        Most projections.
+    first, followed : int
+        Competing classes at the first point and at all others.
+
+    Returns
+    -------
+    best : torch.Tensor, shape (B, n)
+        The origin where no point had its margin.
+    distance : torch.Tensor, shape (B,)
+        Infinite where no point had its margin.
+    movement : torch.Tensor, shape (B,)
+        By the last projection, relative to the perturbation.
+    binding : torch.Tensor of int64, shape (B,)
+        The most classes that held a projection back.
+    evaluations : torch.Tensor of int64, shape (B,)
+        Gradients computed.
+    """
+    count = objective.logits(start[:1]).shape[1]
+    memory = origin.new_empty(2, first * origin.numel())  # fresh memory costs more than it holds
+    best = origin.clone()
+    distance = origin.new_full((len(origin),), torch.inf)
+    evaluations = torch.zeros_like(distance, dtype=torch.int64)
+    movement, binding = torch.zeros_like(distance), torch.zeros_like(evaluations)
+    rows = torch.arange(len(origin), device=origin.device)
+    state = _State(objective, origin, start, origin.new_zeros(len(origin), count))
+    for step in range(steps + 1):
+        state.look(followed if step else first, memory)
+        evaluations[rows] += state.evaluated
+        movement[rows] = state.moves / state.length.clamp_min(1e-30)
+        binding[rows] = binding[rows].maximum((state.multipliers > 0).sum(1))
+        done = state.arrived | ((movement[rows] > LOST) & (step == LOST_AFTER))
+        going = (~done).nonzero()[:, 0]
+        if step == steps or len(going) <= (1 - LEAVING_SHARE) * len(rows):
+            best[rows], distance[rows] = state.best, state.distance
+            if step == steps or len(going) == 0:
+                break
+            rows = rows[going]
+            state.select(going)
+        state.move()
+    return best, distance, movement, binding, evaluations
+
+
+class _State:
     """The state of some rows that walk along the decision boundary."""
 
     def __init__(self, objective, origin, start, multipliers):
