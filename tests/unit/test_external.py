@@ -188,5 +188,5 @@ def test_foolbox_of_a_fixed_size(problem):
     model, images, labels, _, _ = problem
     result = external("foolbox:L2PGD")(model, images, labels, epsilon=1.5, steps=20)
     assert result.success.any()
-    with pytest.raises(AttackError, match="no attack with a Euclidean norm named 'LinfPGD'"):
+    with pytest.raises(AttackError, match="no attack of foolbox named 'LinfPGD'"):
         external("foolbox:LinfPGD")

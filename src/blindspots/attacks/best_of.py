@@ -11,8 +11,8 @@ from blindspots.attacks.result import AdversarialResult, closer, pick
 # on for long where the boundary has kinks: that finds more than several shorter ones together.
 MEMBERS = (
     {"method": "lbfgs", "options": {"cut_steps": 300}},
-    {"method": "lbfgs", "options": {"start_steps": 0, "evaluations": 30}},
-    {"method": "ddn", "options": {"polish_steps": 10, "cut_steps": 80}},
+    {"method": "lbfgs", "options": {"start_steps": 0, "evaluations": 30, "cut_steps": 50}},
+    {"method": "ddn", "options": {"steps": 50, "polish_steps": 10, "cut_steps": 50}},
 )
 
 
