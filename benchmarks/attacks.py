@@ -245,9 +245,7 @@ def measure(name, folder, about, options, device):
     )
     with torch.no_grad():
         right = network(pool).argmax(1) == answers
-    convolutional = any(isinstance(m, torch.nn.Conv2d) for m in network.modules())
     count = options.images
-    repeats = 1 if convolutional else options.repeats  # a step takes fifty times as long
     images, labels = pool[right][:count], answers[right][:count]
     drawn = random_wrong_labels(
         labels.cpu().numpy(), indices[right.cpu().numpy()][:count], 10, "test", 0
@@ -260,7 +258,7 @@ def measure(name, folder, about, options, device):
     for title in (known := attacks(device)):
         cases[title] = case if title != SCIPY else (network, *(part[few] for part in case[1:]))
     with frozen(network):
-        found, seconds = timed(known, cases, repeats, device)
+        found, seconds = timed(known, cases, options.repeats, device)
         results = {title: result_of(found[title], title, *cases[title]) for title in known}
     ours = results["blindspots lbfgs"][0].rms
     lines = []
@@ -276,7 +274,7 @@ def measure(name, folder, about, options, device):
                 "network": name,
                 "attack": title,
                 "images": count,
-                "runs": repeats,
+                "runs": options.repeats,
                 "ms an image": cost,
                 "evaluations": passes,
                 "of roofline": passes * floor / cost,
@@ -314,6 +312,15 @@ def scale(folder, about, device):
         f"lbfgs on M1: {small:.3f} ms an image at 1,000 images, {large:.3f} at {len(images):,} "
         f"({100 * (large / small - 1):+.0f} %), {memory:.2f} GiB at most\n"
     )
+
+
+def write(table, notes, stem):
+    """Write table, notes and plot."""
+    table.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.5g")
+    text = table.to_markdown(index=False, floatfmt=".5g")
+    stem.with_suffix(".md").write_text(f"{text}\n\n{notes}")
+    with house_style():
+        plot(table, stem.with_suffix(".svg"))
 
 
 def plot(table, path):
@@ -368,16 +375,11 @@ def main():
     _, about = read_tensors(options.folder / "data.safetensors")
     notes = scale(options.folder, about, device) if "M1" in names else ""
     print(notes)
-    table = pd.DataFrame(
-        [line for name in names for line in measure(name, options.folder, about, options, device)]
-    )
     options.output.mkdir(parents=True, exist_ok=True)
-    stem = options.output / f"attacks-{device.type}"
-    table.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.5g")
-    text = table.to_markdown(index=False, floatfmt=".5g")
-    stem.with_suffix(".md").write_text(f"{text}\n\n{notes}")
-    with house_style():
-        plot(table, stem.with_suffix(".svg"))
+    lines = []
+    for name in names:  # and write what there is: the next network may take an hour
+        lines += measure(name, options.folder, about, options, device)
+        write(pd.DataFrame(lines), notes, options.output / f"attacks-{device.type}")
 
 
 if __name__ == "__main__":
