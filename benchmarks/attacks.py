@@ -47,9 +47,11 @@ LONG = 100  # seconds: what takes longer is run once
 SCIPY = "scipy L-BFGS-B"
 GROUPS = ("blindspots", "adv-lib", "foolbox", "scipy")
 # Where names stand in the plot: of each group on another side of its points.
+BELOW = {"rotation": -45, "xytext": (3, -3), "va": "top"}
 PLACES = {
     "blindspots": {"rotation": -45, "xytext": (-3, 3), "ha": "right"},
-    "adv-lib": {"rotation": -45, "xytext": (3, -3), "va": "top"},
+    "blindspots ddn 100, polished": BELOW,  # often as good and as fast as lbfgs
+    "adv-lib": BELOW,
     "foolbox": {"xytext": (6, 2)},
     "scipy": {"rotation": 45, "xytext": (3, 4)},
 }
@@ -345,8 +347,9 @@ def plot(table, path):
             x, y = some["ms an image"], some["mean RMS"]
             axis.plot(x, y, marker, color=colour, label=group, zorder=3)
             for title, *where in zip(some["attack"], x, y, strict=True):
-                title = title.removeprefix(f"{group} ")
-                axis.annotate(title, where, textcoords="offset points", fontsize=7, **PLACES[group])
+                text = title.removeprefix(f"{group} ")
+                place = PLACES.get(title, PLACES[group])
+                axis.annotate(text, where, textcoords="offset points", fontsize=7, **place)
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
         narrow = part["ms an image"].max() < 30 * part["ms an image"].min()
