@@ -7,8 +7,8 @@ import torch
 from blindspots.attacks.engines import engine
 from blindspots.attacks.result import AdversarialResult, closer, pick
 
-# From a coarse start and with the method's own search, and from the end of a long walk. One goes
-# on for long where the boundary has kinks: that finds more than several shorter ones together.
+# From a coarse start, with the method's own search, and from a walk of DDN. The first goes on for
+# long where the boundary has kinks: that finds more than several shorter ones together.
 MEMBERS = (
     {"method": "lbfgs", "options": {"cut_steps": 300}},
     {"method": "lbfgs", "options": {"start_steps": 0, "evaluations": 30, "cut_steps": 50}},
