@@ -14,6 +14,16 @@ MEMBERS = (
     {"method": "lbfgs", "options": {"start_steps": 0, "evaluations": 30, "cut_steps": 50}},
     {"method": "ddn", "options": {"steps": 50, "polish_steps": 10, "cut_steps": 50}},
 )
+# Where classes are many, so are the ways to a target, and long walks find the shorter ones.
+MANY_CLASSES = 100
+MEMBERS_FOR_MANY_CLASSES = (
+    {"method": "lbfgs", "options": {"cut_steps": 300}},
+    {"method": "ddn", "options": {"steps": 500, "polish_steps": 10, "cut_steps": 100}},
+    {
+        "method": "ddn",
+        "options": {"steps": 500, "gamma": 0.1, "polish_steps": 10, "cut_steps": 100},
+    },
+)
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,7 @@ def _precise():
 def _solve_chunk(solve, model, images, labels, targets):
     objective = Objective(model, images.shape[1:], labels, targets)
     origin = images.flatten(1)
+    objective.suit(origin)
     best, distance, residual, evaluations = solve(objective, origin)
     success = torch.isfinite(distance)
     best = torch.where(success[:, None], best, origin)

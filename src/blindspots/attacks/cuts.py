@@ -48,7 +48,7 @@ def cutting_planes(objective, origin, start, distance, steps):
     multipliers = origin.new_zeros(rows, CUTS)
     norms = origin.new_zeros(rows, CUTS)
     memory = torch.empty_like(gradients).view(-1)
-    best, point = start.clone(), start
+    best, point = start, start
     generator = torch.Generator().manual_seed(0)
     for step in range(steps):
         margin, gradient, _ = objective.margins_and_gradients(point, 1)
@@ -56,7 +56,7 @@ def cutting_planes(objective, origin, start, distance, steps):
         length = perturbation.norm(dim=1)
         able = has_margin(margin, gradient, length)[:, 0]
         shorter = able & (length < distance * (1 - 0.1 * LAST_SLACK))
-        best.lerp_(point, shorter.to(best.dtype)[:, None])
+        best = torch.where(shorter[:, None], point, best)
         distance = torch.where(shorter, length, distance)
         slot = step % CUTS
         gradients[:, slot] = gradient[:, 0]
@@ -65,11 +65,12 @@ def cutting_planes(objective, origin, start, distance, steps):
         multipliers[:, slot] = 0
         void = ~(norms[:, slot] + bounds[:, slot]).isfinite()
         if bool(void.any()):  # a gradient that is not a number cuts nothing off
+            objective.careful = True
             for part in (gradients, norms, bounds):
                 part[void, slot] = 0
         share = step / max(steps - 1, 1)
         slack = FIRST_SLACK * (LAST_SLACK / FIRST_SLACK) ** share
-        scale = torch.where(distance.isfinite(), distance, length)[:, None]
+        scale = torch.where(distance.isfinite(), distance, length.nan_to_num(1.0))[:, None]
         aims = bounds + slack * norms * scale
         multipliers = projection_multipliers(
             origin, gradients, aims, multipliers if step else None, memory

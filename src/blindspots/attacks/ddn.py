@@ -1,7 +1,9 @@
 """Decoupled direction and norm (Rony et al. 2019, arXiv 1811.09600), batched.
 
 Gradient steps on the direction of the perturbation, whose norm is multiplied by 1 - gamma after a
-success and by 1 + gamma after a failure. Nothing is rounded to grey levels.
+success and by 1 + gamma after a failure. Other than as published, nothing is rounded to grey
+levels; the norm starts at the linearised distance, |margin| / ||gradient||, of each image; gamma
+falls with the length of the steps; and towards a target the margin is climbed, not its probability.
 """
 
 import math
@@ -10,10 +12,14 @@ import torch
 
 from blindspots.attacks.chunks import attack_in_chunks, check_options
 from blindspots.attacks.objective import SUCCESS_MARGIN
-from blindspots.attacks.polish import certified, polish
+from blindspots.attacks.polish import certificate, polish
 
 FLAT = 1e-12  # gradients shorter than this have no direction, nor have those that are no numbers
-LAST_STEP = 0.01  # length of the last gradient step; the first is 1, along a cosine between them
+# Length of the last gradient step; the first is 1, along a cosine between them.
+LAST_STEP = 0.01
+LONGEST_START = 0.1  # share of the way across the box: flat margins promise too much
+UNSETTLED = 1.5  # times gamma, until a row has both succeeded and failed
+LAST_GAMMA = 0.05  # share of gamma that is left at the last step, along the same cosine
 
 
 def ddn(
@@ -24,7 +30,7 @@ def ddn(
     targets=None,
     steps=100,
     gamma=0.05,
-    init_norm=1.0,
+    init_norm=None,
     polish_steps=0,
     cut_steps=0,
     competitors=9,
@@ -45,9 +51,10 @@ def ddn(
     steps : int
         Gradient steps.
     gamma : float
-        Relative change of the norm after each step, in (0, 1).
-    init_norm : float
-        First Euclidean norm, in units of the pixel range.
+        Relative change of the norm after the first step, in (0, 1); after the last, a twentieth.
+    init_norm : float, optional
+        First Euclidean norm, in units of the pixel range; None: the linearised distance of each
+        image.
     polish_steps : int
         Exact projections onto the linearised margins at the end. Without any, the result is only
         pulled back along its own direction.
@@ -72,20 +79,20 @@ def ddn(
     check_options(least=0, polish_steps=polish_steps, cut_steps=cut_steps)
     if not 0 < gamma < 1:
         raise ValueError(f"gamma must lie between 0 and 1, not {gamma}")
-    if not 0 < init_norm < math.inf:
+    if init_norm is not None and not 0 < init_norm < math.inf:
         raise ValueError(f"init_norm must be positive and finite, not {init_norm}")
 
     def solve(objective, origin):
         best, distance = search(objective, origin, steps, gamma, init_norm)
         if polish_steps == 0 and cut_steps == 0:
-            found = torch.isfinite(distance)
             best, distance = _pulled_back(objective, origin, best, distance)
-            best, distance, residual, used = certified(objective, origin, best, found, competitors)
+            residual, used = certificate(objective, origin, best, competitors)
             return best, distance, residual, steps + 1 + used
         best, distance, residual, used = polish(
             objective,
             origin,
             best,
+            distance,
             steps=polish_steps,
             cut_steps=cut_steps,
             competitors=competitors,
@@ -111,32 +118,53 @@ def search(objective, origin, steps, gamma, init_norm):
     distance : torch.Tensor, shape (B,)
     """
     point = origin.clone()
-    norm = origin.new_full((len(origin),), init_norm)
     farthest = torch.maximum(origin, 1 - origin).norm(dim=1)
-    best, distance = torch.zeros_like(origin), torch.full_like(norm, torch.inf)
+    best, distance = torch.zeros_like(origin), torch.full_like(farthest, torch.inf)
     grey = 0.5 - origin  # where there is no gradient, the way out
+    missed = torch.zeros_like(distance, dtype=torch.bool)
     for step in range(steps):
-        gradient, margin = objective.gradient_and_margin(point)
+        known = objective.clean if step == 0 else None
+        gradient, margin = known or objective.gradient_and_margin(point)
         # In place from here: a pass over the pixels takes a tenth of what the network does.
         perturbation = point.sub_(origin)
         steepness, length = gradient.norm(dim=1), perturbation.norm(dim=1)
-        # Near the boundary the margin is up to four times as steep as the loss.
-        success = margin > (4 * SUCCESS_MARGIN) * (steepness * length)
+        # Near the boundary the margin is up to four times as steep as the loss. A gradient that is
+        # no number says nothing about a margin that is one.
+        success = margin > ((4 * SUCCESS_MARGIN) * (steepness * length)).nan_to_num_(0.0)
         shorter = success & (length < distance)
         rows = shorter.nonzero()[:, 0]
         best.index_copy_(0, rows, perturbation.index_select(0, rows))
         distance = torch.where(shorter, length, distance)
-        size = LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / steps)) / 2
-        lost = ~((steepness >= FLAT) & steepness.isfinite())
+        lost = ~((steepness > 0) & steepness.isfinite())
+        if step == 0:
+            norm = _first_norm(init_norm, margin, steepness, farthest)
         if bool(lost.any()):
-            gradient = torch.where(lost[:, None], -grey, gradient)
-            steepness = torch.where(lost, 1, steepness)
+            objective.careful = True
+            # Before a success towards mid-grey; after one straight back.
+            away = torch.where(success[:, None], perturbation, grey)
+            gradient = torch.where(lost[:, None], -away, gradient)
+            steepness = torch.where(lost, away.norm(dim=1).clamp_min(FLAT), steepness)
+        cosine = (1 + math.cos(math.pi * step / steps)) / 2
+        size = LAST_STEP + (1 - LAST_STEP) * cosine
         perturbation.addcmul_(gradient, (-size / steepness)[:, None])
-        factor = 1 + gamma - 2 * gamma * success.to(norm.dtype)
+        # Larger until a row has succeeded and failed: until then little is known of its distance.
+        missed |= ~success if step else False
+        settled = missed & distance.isfinite()
+        fading = gamma * (LAST_GAMMA + (1 - LAST_GAMMA) * cosine)
+        change = torch.where(settled, fading, UNSETTLED * gamma)
+        factor = 1 + torch.where(success, -change, change)
         norm = torch.minimum(factor.mul_(norm), farthest)
         scale = norm / perturbation.norm(dim=1).clamp_min_(FLAT)
         point = torch.addcmul(origin, perturbation, scale[:, None], out=perturbation).clamp_(0, 1)
     return best.add_(origin).clamp_(0, 1), distance
+
+
+def _first_norm(init_norm, margin, steepness, farthest):
+    """Return the first norm of each row: the linearised distance, where none is given."""
+    if init_norm is not None:
+        return torch.full_like(margin, init_norm)
+    linearised = (margin.abs() / steepness).nan_to_num(torch.inf)
+    return torch.minimum(linearised, LONGEST_START * farthest)
 
 
 def _pulled_back(objective, origin, best, distance):

@@ -17,7 +17,9 @@ from blindspots.attacks.polish import polish
 from blindspots.optim.lbfgsb import BoxedDescent
 
 TOLERANCE = 1e-2  # projected gradient, relative to the pull of the norm, at which a c is settled
-START_GAMMA, START_NORM = 0.1, 1.0  # of the DDN start: coarse, since it is not the end
+START_STEPS = 20  # of the DDN start, for ten classes
+START_GAMMA = 0.1  # of the DDN start: coarse, since it is not the end
+SMALLEST_C, LARGEST_C = 1e-12, 1e12  # whose products with distances stay in the range
 RESCUE_INNER_EVALUATIONS = 4  # where the search failed, c is lowered faster
 
 
@@ -27,7 +29,7 @@ def lbfgs(
     labels,
     *,
     targets=None,
-    start_steps=20,
+    start_steps=None,
     evaluations=6,
     inner_evaluations=4,
     pairs=3,
@@ -48,8 +50,9 @@ def lbfgs(
     targets : torch.Tensor of int64 of shape (B,), "nearest" or None
         The wrong label to reach; ``"nearest"``: every wrong label is tried and the closest kept;
         None: untargeted.
-    start_steps : int
-        Steps of DDN to start from; 0 to start from the image itself.
+    start_steps : int, optional
+        Steps of DDN to start from; 0 to start from the image itself; None: 20 for each power of
+        ten in the number of classes, and 20 at least.
     evaluations : int
         Forward and backward passes of the search on c; an image that has not succeeded by then
         gets as many again with a far lower c, and once more from a mid-grey start.
@@ -83,14 +86,17 @@ def lbfgs(
         polish_steps=polish_steps,
         competitors=competitors,
     )
-    check_options(least=0, start_steps=start_steps, cut_steps=cut_steps)
+    check_options(least=0, start_steps=start_steps or 0, cut_steps=cut_steps)
 
     def solve(objective, origin):
-        start, distance = ddn.search(objective, origin, start_steps, START_GAMMA, START_NORM)
+        steps = start_steps
+        if steps is None:
+            steps = round(START_STEPS * max(1, math.log10(objective.classes)))
+        start, distance = ddn.search(objective, origin, steps, START_GAMMA, None)
         best, distance = _search(
             objective, origin, start, distance, evaluations, inner_evaluations, pairs
         )
-        used = torch.full_like(distance, start_steps + evaluations + 1, dtype=torch.int64)
+        used = torch.full_like(distance, steps + evaluations + 1, dtype=torch.int64)
         # Where that failed: with c far lower, then from mid-grey too, out of a flat region.
         for start in (origin, torch.full_like(origin, 0.5)):
             missed = torch.isinf(distance).nonzero()[:, 0]
@@ -111,6 +117,7 @@ def lbfgs(
             objective,
             origin,
             best,
+            distance,
             steps=polish_steps,
             cut_steps=cut_steps,
             competitors=competitors,
@@ -156,7 +163,7 @@ def _search(objective, origin, start, distance, evaluations, inner_evaluations, 
     near = pull / (2 * length2.clamp_min(1e-30))
     far = steepness.square() / (4 * margin.abs().clamp_min(1e-12))
     c = torch.where(torch.isfinite(distance) & (near > 0), near, far)
-    log_c = torch.log(factor * c + 1e-30)
+    log_c = torch.log((factor * c).nan_to_num(1.0).clamp(SMALLEST_C, LARGEST_C))
     low = torch.full_like(log_c, -torch.inf)  # largest log c known to succeed
     high = torch.full_like(log_c, torch.inf)  # smallest log c known to fail
     low_margin, high_margin = torch.zeros_like(log_c), torch.zeros_like(log_c)
@@ -164,7 +171,7 @@ def _search(objective, origin, start, distance, evaluations, inner_evaluations, 
     fresh = torch.ones_like(log_c, dtype=torch.bool)
 
     for _ in range(evaluations):
-        c = log_c.exp()
+        c = log_c.exp().clamp(SMALLEST_C, LARGEST_C)
         descent.weight = c
         descent.aim(fresh)
         settled = descent.reduced_norm <= TOLERANCE * 2 * c * descent.square.sqrt()

@@ -8,8 +8,14 @@ import torch
 # the length of the perturbation: logits move by a few 1e-6 with the batch size, and a point on the
 # boundary itself could flip when it is evaluated again.
 SUCCESS_MARGIN = 1e-5
-# For tiny perturbations that is less than the rounding of the logits, relative to the largest one.
+# For tiny perturbations that is less than the rounding of the logits, relative to the larger of two.
 ROUNDING = 1e-6
+# The margin of a class that is masked, by a logit of minus infinity: finite, so that zero times it
+# is zero.
+NEVER = 1e30
+# Logits in other units are scaled so that the margin of the clean image is about 4: otherwise
+# probabilities are 0 and 1 on both sides of the boundary, and squares of gradients leave the range.
+USUAL, SCALED = (2**-7, 2**7), 4.0
 
 
 class Objective:
@@ -24,21 +30,50 @@ class Objective:
     labels : torch.Tensor of int64, shape (B,)
     targets : torch.Tensor of int64, shape (B,), or None
         None: untargeted, any wrong label will do.
+    scale : torch.Tensor, shape (B, 1), or None
+        What logits are multiplied with; None for 1.
+    careful : bool
+        Whether what is multiplied by a gradient of zero counts as zero where it is no number.
     """
 
-    def __init__(self, model, shape, labels, targets):
+    def __init__(self, model, shape, labels, targets, scale=None, careful=False):
         self.model, self.shape, self.labels, self.targets = model, shape, labels, targets
+        self.scale, self.careful = scale, careful
+        self.clean = self.classes = None
         self.reference = (labels if targets is None else targets)[:, None]  # (B, 1)
         self._minus_one = torch.full(self.reference.shape, -1.0, device=labels.device)
 
     def select(self, keep):
         """Return the objective of the rows of an index tensor only."""
         targets = None if self.targets is None else self.targets[keep]
-        return Objective(self.model, self.shape, self.labels[keep], targets)
+        scale = None if self.scale is None else self.scale[keep]
+        return Objective(
+            self.model, self.shape, self.labels[keep], targets, scale, self.careful
+        )
+
+    def suit(self, origin):
+        """Choose scale and care by the clean images (B, n), and keep what was seen there.
+
+        Gradient and margin at these images stand in ``clean`` afterwards, the number of classes
+        in ``classes``.
+        """
+        gradient, margin = self.gradient_and_margin(origin)
+        size = margin.abs()
+        unusual = ((size < USUAL[0]) | (size > USUAL[1])) & (size > 0) & (size < NEVER)
+        careful = not bool(gradient.isfinite().all())
+        if careful or bool(unusual.any()):
+            # Powers of two: the logits keep all their digits.
+            power = torch.log2(SCALED / size).round().clamp(-126, 126)
+            self.scale = torch.where(unusual, power.exp2(), 1.0)[:, None]
+            self.careful = careful
+            gradient, margin = self.gradient_and_margin(origin)
+        self.clean = gradient, margin
+        self.classes = self.logits(origin[:1]).shape[1]
 
     def logits(self, points):
-        """Return the logits (B, C) of flat images (B, n)."""
-        return self.model(points.view(len(points), *self.shape))
+        """Return the logits (B, C) of flat images (B, n), scaled."""
+        logits = self.model(points.view(len(points), *self.shape))
+        return logits if self.scale is None else logits * self.scale
 
     def margins(self, points, count=1):
         """Return the smallest margins (B, K) of flat images (B, n), in ascending order.
@@ -51,10 +86,8 @@ class Objective:
         own = logits.gather(1, self.reference)
         others = logits.scatter(1, self.reference, -torch.inf)
         if self.targets is None:
-            margins = others.amax(1, keepdim=True) - own
-        else:
-            margins = own - others.topk(min(count, logits.shape[1] - 1), dim=1).values
-        return margins - rounding(logits)
+            return safe_margins(others.amax(1, keepdim=True), own)
+        return safe_margins(own, others.topk(min(count, logits.shape[1] - 1), dim=1).values)
 
     def loss_and_margin(self, points):
         """Return loss, its gradient and the margin.
@@ -72,33 +105,65 @@ class Objective:
         gradient : torch.Tensor, shape (B, n)
         margin : torch.Tensor, shape (B,)
         """
-        gradient, margin, log_probability = self._descent(points)
-        if self.targets is None:
-            loss = -torch.logsumexp(log_probability.scatter(1, self.reference, -torch.inf), 1)
-        else:
-            loss = -log_probability.gather(1, self.reference)[:, 0]
-        return loss, gradient, margin
-
-    def gradient_and_margin(self, points):
-        """Return the gradient and the margin of `loss_and_margin` without the loss."""
-        return self._descent(points)[:2]
-
-    def _descent(self, points):
-        points = points.detach().requires_grad_(True)
-        with torch.enable_grad():
-            logits = self.logits(points)
-        z = logits.detach()
-        others = z.scatter(1, self.reference, -torch.inf)
+        points, logits, z, others = self._forward(points)
         log_probability = log_softmax(z)
         slope = log_probability.exp()
         if self.targets is None:
             slope -= others.softmax(1)
+            loss = -torch.logsumexp(log_probability.scatter(1, self.reference, -torch.inf), 1)
         else:
             slope.scatter_add_(1, self.reference, self._minus_one.to(slope))
-        (gradient,) = torch.autograd.grad(logits, points, slope)
-        margin = z.gather(1, self.reference)[:, 0] - others.amax(1)
-        margin = -margin if self.targets is None else margin
-        return gradient, margin - rounding(z)[:, 0], log_probability
+            loss = -log_probability.gather(1, self.reference)[:, 0]
+        gradient = self._backward(logits, points, slope)
+        return loss, gradient, self._smallest_margin(z, others.amax(1))
+
+    def gradient_and_margin(self, points):
+        """Return the gradient of what is descended where only its direction counts, and the margin.
+
+        Targeted, that is minus the margin: other classes do not draw it aside, and it does not
+        fade where the target has all probability. Untargeted, it is the loss of `loss_and_margin`,
+        which does not settle for one wrong label too early.
+
+        Parameters
+        ----------
+        points : torch.Tensor, shape (B, n)
+
+        Returns
+        -------
+        gradient : torch.Tensor, shape (B, n)
+        margin : torch.Tensor, shape (B,)
+        """
+        points, logits, z, others = self._forward(points)
+        slope = log_softmax(z).exp_()
+        if self.targets is None:
+            top = others.amax(1)
+            slope.sub_(others.softmax(1))
+        else:
+            strongest = others.topk(min(2, z.shape[1] - 1), dim=1)
+            top, second = strongest.values[:, 0], strongest.values[:, -1:]
+            # Nobody but the strongest competitor is above the target.
+            near = z.gather(1, self.reference) >= second
+            winner = torch.zeros_like(slope).scatter_(1, strongest.indices[:, :1], 1.0)
+            slope = torch.where(near, winner, slope)
+            slope.scatter_add_(1, self.reference, self._minus_one.to(slope))
+        return self._backward(logits, points, slope), self._smallest_margin(z, top)
+
+    def _forward(self, points):
+        """Return points that gradients are taken of, their logits, these without history, others."""
+        points = points.detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = self.logits(points)
+        z = logits.detach()
+        return points, logits, z, z.scatter(1, self.reference, -torch.inf)
+
+    def _backward(self, logits, points, slope):
+        if self.careful:
+            _let_zero_win(logits)
+        return torch.autograd.grad(logits, points, slope)[0]
+
+    def _smallest_margin(self, z, top):
+        own = z.gather(1, self.reference)[:, 0]
+        return safe_margins(*((top, own) if self.targets is None else (own, top)))
 
     def margins_and_gradients(self, points, count, preferred=None, out=None):
         """Return the smallest margins of each image and their gradients.
@@ -128,28 +193,42 @@ class Objective:
             own = logits.gather(1, self.reference)
             others = logits.detach().scatter(1, self.reference, -torch.inf)
             count = min(count, logits.shape[1] - 1)
-            if preferred is not None:
-                # After the winner: without it nothing can be said about success.
-                top, low = (
-                    logits.detach().amax(1, keepdim=True),
-                    logits.detach().amin(1, keepdim=True),
-                )
-                bonus = (1 + top - low) * (preferred > 0)
-                if self.targets is None:
-                    count = 1
-                else:
-                    bonus.scatter_(1, others.argmax(1, keepdim=True), torch.inf)
-                others = others + bonus
-            classes = others.topk(count, dim=1).indices
-            margins = own - logits.gather(1, classes)
+            if preferred is None:
+                classes = others.topk(count, dim=1).indices
+            else:
+                classes = self._preferring(others, preferred, count)
+            chosen = logits.gather(1, classes)
             if self.targets is None:
-                margins = -margins
-            sums = margins.sum(0).unbind()
-        shape = len(points), count, points.shape[1]
+                sums = (chosen - own).sum(0).unbind()
+            else:
+                sums = (own - chosen).sum(0).unbind()
+        if self.careful:
+            _let_zero_win(logits)
+        shape = len(points), len(sums), points.shape[1]
         gradients = points.new_empty(shape) if out is None else out[: math.prod(shape)].view(shape)
-        for k in range(count):
-            (gradients[:, k],) = torch.autograd.grad(sums[k], points, retain_graph=k < count - 1)
-        return margins.detach() - rounding(logits.detach()), gradients, classes
+        for k, total in enumerate(sums):
+            last = k == len(sums) - 1
+            (gradients[:, k],) = torch.autograd.grad(total, points, retain_graph=not last)
+        own, chosen = own.detach(), chosen.detach()
+        margins = safe_margins(*((chosen, own) if self.targets is None else (own, chosen)))
+        if self.careful:  # a masked class is in nobody's way
+            gradients.masked_fill_((margins == NEVER)[:, :, None], 0)
+        return margins, gradients, classes
+
+    def _preferring(self, others, preferred, count):
+        """Return the classes of the winner, of preferred competitors, and of others, in order.
+
+        After the winner: without it nothing can be said about success. Untargeted, one alone.
+        """
+        rank = (preferred > 0).to(torch.int64)
+        if self.targets is None:
+            count = 1
+        else:
+            rank.scatter_(1, others.argmax(1, keepdim=True), 2)
+        rank.scatter_(1, self.reference, -1)
+        order = others.argsort(dim=1, descending=True)
+        by_rank = rank.gather(1, order).argsort(dim=1, descending=True, stable=True)
+        return order.gather(1, by_rank[:, :count])
 
 
 def log_softmax(logits):
@@ -161,12 +240,49 @@ def log_softmax(logits):
     return shifted.sub_(shifted.exp().sum(1, keepdim=True).log_())
 
 
-def rounding(logits):
-    """Return what the logits (B, C) of a row may move by from batch to batch, (B, 1).
+def safe_margins(upper, lower):
+    """Return by how much logits exceed others, less what both may move by from batch to batch.
 
-    All margins are counted from there.
+    Parameters
+    ----------
+    upper, lower : torch.Tensor, of shapes that broadcast
+        Where one is minus infinity, of a masked class, the margin is plus or minus ``NEVER``.
+
+    Returns
+    -------
+    torch.Tensor
+        NaN where nothing can be said.
     """
-    return ROUNDING * logits.abs().amax(1, keepdim=True)
+    size = torch.maximum(upper.abs(), lower.abs())
+    margins = torch.sub(upper - lower, size, alpha=ROUNDING)
+    margins = torch.where(torch.isneginf(lower), NEVER, margins)
+    return torch.where(torch.isneginf(upper), -NEVER, margins)
+
+
+def _let_zero_win(logits):
+    """Have the backward pass from logits take zero times what is no number for zero.
+
+    The logarithm of a probability of zero has an infinite derivative; where nothing depends on it,
+    its product with zero would spoil the gradient of the whole image.
+    """
+
+    def mend(inputs, outputs):
+        def mended(part):
+            for flow in outputs:
+                if part is not None and flow is not None and flow.shape == part.shape:
+                    part = part.masked_fill(part.isnan() & (flow == 0), 0)
+            return part
+
+        return tuple(mended(part) for part in inputs)
+
+    nodes, seen = [logits.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        node.register_hook(mend)
+        nodes += [following for following, _ in node.next_functions]
 
 
 def has_margin(margins, gradients, distance):
@@ -184,4 +300,5 @@ def has_margin(margins, gradients, distance):
     torch.Tensor of bool, shape (B, K)
     """
     needed = SUCCESS_MARGIN * gradients.norm(dim=2) * distance[:, None]
-    return (margins >= needed) & (margins > 0)
+    # A gradient that is no number says nothing about a margin that is one.
+    return (margins >= needed.nan_to_num(0.0)) & (margins > 0)

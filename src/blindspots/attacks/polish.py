@@ -26,7 +26,7 @@ LEAVING_SHARE = 0.25  # of the rows must be done before the others are copied to
 SAME_LENGTH = 3 * SUCCESS_MARGIN
 
 
-def polish(objective, origin, start, *, steps, cut_steps, competitors):
+def polish(objective, origin, start, distance, *, steps, cut_steps, competitors):
     """Walk along the decision boundary to a point where the first-order conditions hold.
 
     At each point the margins are linearised and the origin is projected, exactly, onto the
@@ -40,6 +40,9 @@ def polish(objective, origin, start, *, steps, cut_steps, competitors):
     objective : Objective
     origin, start : torch.Tensor, shape (B, n)
         The images, and where to start from; in [0, 1].
+    distance : torch.Tensor, shape (B,)
+        Length of start - origin where the start is a success, infinite elsewhere. What is returned
+        is never a failure instead, nor longer by more than `SAME_LENGTH`.
     steps : int
         Most projections.
     cut_steps : int
@@ -51,7 +54,6 @@ def polish(objective, origin, start, *, steps, cut_steps, competitors):
     Returns
     -------
     best : torch.Tensor, shape (B, n)
-        The origin where no point had its margin.
     distance : torch.Tensor, shape (B,)
         Euclidean length of the perturbation; infinite where no point had its margin.
     residual : torch.Tensor, shape (B,)
@@ -63,32 +65,37 @@ def polish(objective, origin, start, *, steps, cut_steps, competitors):
     few = min(many, FOLLOWED)
     first = few if objective.targets is not None else many
     best, distance, movement, binding, evaluations = _walk(
-        objective, origin, start, steps, first, few
+        objective, origin, start, distance, steps, first, few
     )
     # Where as many classes bind as were followed, there may be more.
     crowded = ((movement > WANDERING) & (binding == few) & (few < many)).nonzero()[:, 0]
     if len(crowded):
-        at = torch.where(distance[crowded, None].isfinite(), best[crowded], start[crowded])
-        found, length, moves, _, used = _walk(
-            objective.select(crowded), origin[crowded], at, steps, many, many
+        best[crowded], distance[crowded], movement[crowded], _, used = _walk(
+            objective.select(crowded),
+            origin[crowded],
+            best[crowded],
+            distance[crowded],
+            steps,
+            many,
+            many,
         )
-        shorter = length < distance[crowded]
-        best[crowded] = torch.where(shorter[:, None], found, best[crowded])
-        distance[crowded] = torch.where(shorter, length, distance[crowded])
-        movement[crowded] = moves
         evaluations[crowded] += used
     left = ((movement > WANDERING) & (cut_steps > 0)).nonzero()[:, 0]
     if len(left):
-        at = torch.where(distance[left, None].isfinite(), best[left], start[left])
         best[left], distance[left] = cutting_planes(
-            objective.select(left), origin[left], at, distance[left], cut_steps
+            objective.select(left), origin[left], best[left], distance[left], cut_steps
         )
         evaluations[left] += cut_steps
     # Successes stay what they are: evaluated among other images, a margin moves by rounding and
     # may miss what it must keep, although it is still above zero.
-    _, residual, used = _certificate(objective, origin, best, competitors)
-    residual = torch.where(distance.isfinite(), residual, torch.nan)
+    residual, used = certificate(objective, origin, best, competitors)
     return best, distance, residual, evaluations + used
+
+
+def certificate(objective, origin, point, competitors):
+    """Return KKT residuals (B,) of points (B, n), and how many gradients that took (B,)."""
+    _, residual, evaluations = _measured(objective, origin, point, competitors)
+    return residual, evaluations
 
 
 def certified(objective, origin, point, usable, competitors=9):
@@ -114,14 +121,14 @@ def certified(objective, origin, point, usable, competitors=9):
     evaluations : torch.Tensor of int64, shape (B,)
         Gradients computed.
     """
-    able, residual, evaluations = _certificate(objective, origin, point, competitors)
+    able, residual, evaluations = _measured(objective, origin, point, competitors)
     able &= usable
     best = torch.where(able[:, None], point, origin)
     distance = torch.where(able, (point - origin).norm(dim=1), torch.inf)
     return best, distance, torch.where(able, residual, torch.nan), evaluations
 
 
-def _certificate(objective, origin, point, competitors):
+def _measured(objective, origin, point, competitors):
     """Return whether points succeed by their margin, KKT residuals, and gradients computed."""
     length = (point - origin).norm(dim=1)
     margins, gradients, _ = objective.margins_and_gradients(point, 1)
@@ -142,13 +149,15 @@ def _certificate(objective, origin, point, competitors):
     return able, residual, evaluations
 
 
-def _walk(objective, origin, start, steps, first, followed):
+def _walk(objective, origin, start, distance, steps, first, followed):
     """Walk along the boundary; rows that have arrived, or will not, leave.
 
     Parameters
     ----------
     objective : Objective
     origin, start : torch.Tensor, shape (B, n)
+    distance : torch.Tensor, shape (B,)
+        As for `polish`.
     steps : int
         Most projections.
     first, followed : int
@@ -157,7 +166,7 @@ def _walk(objective, origin, start, steps, first, followed):
     Returns
     -------
     best : torch.Tensor, shape (B, n)
-        The origin where no point had its margin.
+        The start where no point had its margin.
     distance : torch.Tensor, shape (B,)
         Infinite where no point had its margin.
     movement : torch.Tensor, shape (B,)
@@ -169,12 +178,11 @@ def _walk(objective, origin, start, steps, first, followed):
     """
     count = objective.logits(start[:1]).shape[1]
     memory = origin.new_empty(2, first * origin.numel())  # fresh memory costs more than it holds
-    best = origin.clone()
-    distance = origin.new_full((len(origin),), torch.inf)
+    best, distance = start.clone(), distance.clone()
     evaluations = torch.zeros_like(distance, dtype=torch.int64)
     movement, binding = torch.zeros_like(distance), torch.zeros_like(evaluations)
     rows = torch.arange(len(origin), device=origin.device)
-    state = _State(objective, origin, start, origin.new_zeros(len(origin), count))
+    state = _State(objective, origin, start, distance, origin.new_zeros(len(origin), count))
     for step in range(steps + 1):
         state.look(followed if step else first, memory)
         evaluations[rows] += state.evaluated
@@ -195,10 +203,11 @@ def _walk(objective, origin, start, steps, first, followed):
 class _State:
     """The state of some rows that walk along the decision boundary."""
 
-    def __init__(self, objective, origin, start, multipliers):
+    def __init__(self, objective, origin, start, distance, multipliers):
         self.objective, self.origin, self.point = objective, origin, start
-        self.best, self.distance = origin.clone(), torch.full_like(origin[:, 0], torch.inf)
-        self.movement = self.distance.clone()  # of the best point by its projection
+        self.best, self.distance = start.clone(), distance
+        # Of the best point by its projection.
+        self.movement = torch.full_like(distance, torch.inf)
         self.multipliers, self.started = multipliers, False
         self.mixing = AndersonMixing(*origin.shape, WINDOW, origin)
 
@@ -235,6 +244,8 @@ class _State:
         self.length, self.moves = length, (self.image - self.point).norm(dim=1)
         lost = ~self.moves.isfinite()
         if bool(lost.any()):  # a gradient that is not a number leads nowhere
+            self.objective.careful = True
+            self.point = torch.where(self.point.isfinite(), self.point, self.origin)
             self.image = torch.where(lost[:, None], self.point, self.image)
             self.multipliers = torch.where(lost[:, None], 0, self.multipliers)
             self.moves = torch.where(lost, torch.inf, self.moves)
