@@ -78,11 +78,10 @@ def external(method):
                 for part in (start, objective.labels, objective.targets)
             ]
             own = {name: _copied(value) for name, value in options.items()}
-            with restored(model):
-                # Random starts are the same in every run.
-                with torch.enable_grad(), torch.random.fork_rng():
-                    torch.manual_seed(0)
-                    found = call(counted, *given, **own)
+            # Random starts are the same in every run.
+            with restored(model), torch.enable_grad(), torch.random.fork_rng():
+                torch.manual_seed(0)
+                found = call(counted, *given, **own)
             passes = -(-counted.images // len(origin))
             best, distance, residual, used = judged(method, found, objective, origin)
             return best, distance, residual, used + passes
@@ -145,7 +144,7 @@ def _check_keywords(method, function, options):
 
 
 def _copied(option):
-    """Return a copy of an option, so that every call is given the same; of what has none, itself."""
+    """Return a copy of an option; what cannot be copied, itself."""
     try:
         return copy.deepcopy(option)
     except (TypeError, RuntimeError):

@@ -111,10 +111,7 @@ class Admitted:
         return logits
 
     def bytes_for_gradient(self, images):
-        """Return what a forward pass keeps for the gradient with respect to images, without weights.
-
-        What is kept twice counts once.
-        """
+        """Return what a pass keeps for the gradient with respect to images, without weights."""
         weights, kept = {_place(tensor) for tensor in tensors_of(self.model)}, {}
 
         def note(tensor):
@@ -237,7 +234,7 @@ class Admitted:
         self._seen = _unmasked(whole) if self._masks else whole
 
     def _differentiate(self, images):
-        """Check that there is a gradient with respect to the images, and that it changes nothing."""
+        """Check that there is a gradient, and that taking it changes no answer."""
         try:
             logits, gradient, changed = self._gradient(images)
         except ModelError:
@@ -293,7 +290,7 @@ def _layers(model):
     def note(module, inputs, output):
         if isinstance(output, torch.Tensor):
             seen["bytes"] += output.nbytes
-            if output.dtype in TYPES:
+            if output.dtype in TYPES and not output.is_meta:
                 seen["types"].add(output.dtype)
                 seen["largest"] = max(seen["largest"], _largest(output))
 

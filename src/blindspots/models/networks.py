@@ -5,6 +5,9 @@ import importlib
 import torch
 from torch import nn
 
+from blindspots.models.admission import admit
+from blindspots.models.state import frozen
+
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 
@@ -31,7 +34,8 @@ def build_network(architecture, shape, classes, seed):
     Raises
     ------
     ValueError
-        If a user's factory returns something else.
+        If a user's factory returns something else, or a network that is refused
+        (`blindspots.models.admission.admit`).
     """
     kind = architecture["kind"]
     with torch.random.fork_rng(devices=[]):
@@ -102,14 +106,17 @@ def _user_network(reference, options, shape, classes):
     network = factory(shape, classes, **options)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{reference} returned {type(network).__name__}, not a torch.nn.Module")
-    images = torch.full((2, *shape), 0.5)
-    with torch.no_grad():
-        logits = network.eval()(images)
-    if not bool((images == 0.5).all()):
+    images = torch.linspace(0, 1, 2 * _size(shape)).view(2, *shape)
+    with frozen(network):
+        model = admit(network, images, name=reference)
+        if model.dtype != images.dtype:
+            raise ValueError(f"{reference} has weights of {model.dtype}; the images are float32")
+        network(handed := images.clone())
+    if not torch.equal(handed, images):
         raise ValueError(f"{reference} changes the images that it is given")
-    if logits.shape != (2, classes):
+    if model.classes != classes:
         raise ValueError(
-            f"{reference} maps 2 images to {tuple(logits.shape)}, not to logits (2, {classes})"
+            f"{reference} maps 2 images to {(2, model.classes)}, not to logits (2, {classes})"
         )
     return network.train()
 
