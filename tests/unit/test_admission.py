@@ -323,6 +323,29 @@ def test_victims_do_not_see_what_others_write():
     assert torch.equal(torch.from_numpy(answers["a"]), z(0.9 * IMAGES).argmax(1))
 
 
+def test_what_a_model_changes_of_torch_is_put_back():
+    """Before the next victim answers, and after an attack; a factory's changes, too."""
+
+    def changes(images):
+        logits = z(images)
+        torch.set_default_dtype(torch.float64)
+        torch.set_num_threads(2)
+        return logits
+
+    state = torch.get_default_dtype(), torch.get_num_threads()
+    seen = []
+
+    def look(images):
+        seen.append((torch.get_default_dtype(), torch.get_num_threads()))
+        return z(images)
+
+    networks = {"a": N(changes), "b": N(look)}
+    answers_of_all(networks, {"kind": "clean"}, IMAGES, None, range(50), (), 20)
+    assert set(seen) == {state}
+    assert lbfgs(N(changes), IMAGES[:5], LABELS[:5]).success.all()
+    assert (torch.get_default_dtype(), torch.get_num_threads()) == state
+
+
 def test_logits_that_lie_in_the_memory_of_others():
     """A view of the images, and a buffer that the next pass overwrites."""
     images = torch.rand(20, 10, generator=torch.Generator().manual_seed(1))

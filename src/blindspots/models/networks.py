@@ -1,12 +1,13 @@
 """Network architectures: the registry, and the construction of a network from its description."""
 
+import copy
 import importlib
 
 import torch
 from torch import nn
 
 from blindspots.models.admission import admit
-from blindspots.models.state import frozen
+from blindspots.models.state import frozen, restored
 
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -103,7 +104,8 @@ def _user_network(reference, options, shape, classes):
     factory = getattr(importlib.import_module(module), name, None)
     if factory is None:
         raise ValueError(f"{reference}: the module has no {name}")
-    network = factory(shape, classes, **options)
+    with restored():
+        network = factory(shape, classes, **copy.deepcopy(options))
     if not isinstance(network, nn.Module):
         raise ValueError(f"{reference} returned {type(network).__name__}, not a torch.nn.Module")
     images = torch.linspace(0, 1, 2 * _size(shape)).view(2, *shape)

@@ -56,13 +56,14 @@ def frozen(model):
 
     Functions and exported programs have no modes. Inside, torch computes in the types that it is
     given, without gradients, and compiled models as they were written: compiled ones allow a
-    single gradient of an answer.
+    single gradient of an answer. What the model changes of torch is put back.
     """
     parameters = parameters_of(model)
     modes = [(module, module.training) for module in modules_of(model) if _has_mode(module)]
     wanted = [parameter.requires_grad for parameter in parameters]
     try:
         with ExitStack() as stack:
+            stack.enter_context(_torch_restored())
             if "torch._dynamo" in sys.modules:  # without it nothing is compiled; it loads slowly
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(torch.inference_mode(False))
@@ -109,17 +110,29 @@ def _precise():
 
 
 @contextmanager
-def restored(model):
+def restored(model=None):
     """Run code of others, and put back what it has changed, also where it raises.
 
-    Of the model: weights and buffers, their gradients and whether they have any, modes, hooks,
-    attributes and submodules. Of torch: whether and how gradients are taken, autocast, default type
-    and device, threads, precision and determinism.
+    Of the model, if there is one: weights and buffers, their gradients and whether they have any,
+    modes, hooks, attributes and submodules. Of torch: whether and how gradients are taken,
+    autocast, default type and device, threads, precision and determinism.
     """
-    undo = [*_torch_state(), *(step for module in modules_of(model) for step in _state(module))]
+    undo = [_module_state(module) for module in modules_of(model)]
     undo += [_tensor_state(tensor) for tensor in tensors_of(model)]
     try:
-        with torch.inference_mode(False):  # leaves a mode that is entered and not left
+        with _torch_restored():
+            yield
+    finally:
+        for step in undo:
+            step()
+
+
+@contextmanager
+def _torch_restored():
+    """Set torch back to what it was."""
+    undo = _torch_state()
+    try:
+        with torch.inference_mode(torch.is_inference_mode_enabled()):  # if one is left open inside
             yield
     finally:
         for step in undo:
@@ -161,8 +174,8 @@ def _step(get, put, before):
     return step
 
 
-def _state(module):
-    """Return functions that give a module back its attributes, and these their entries."""
+def _module_state(module):
+    """Return a function that gives a module back its attributes, and these their entries."""
     attributes = vars(module)
     holders = [attributes, *(v for v in attributes.values() if isinstance(v, dict | list | set))]
     copies = [(holder, holder.copy()) for holder in holders]
@@ -178,7 +191,7 @@ def _state(module):
         if mode is not None and module.training is not mode:  # of scripts, kept elsewhere
             module.training = mode
 
-    return [step]
+    return step
 
 
 def _tensor_state(tensor):
