@@ -20,6 +20,7 @@ TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 REPEATED, REGROUPED = 4e-6, 3e-5
 # The same in units of the last place, for models that compute in a type coarser than float32.
 REPEATED_PLACES, REGROUPED_PLACES = 4, 8
+PASSES, OTHERS = "in two passes over the same images", "with the other images of the batch"
 MASKED = 30.0  # so far below all others a logit of minus infinity is put: it never wins
 
 
@@ -276,10 +277,6 @@ class Admitted:
                 f"{largest:.3g}, differ by {apart:.3g}; use a network that gives each image one "
                 "answer (without dropout, noise or statistics of the batch in evaluation mode)"
             )
-
-
-PASSES = "in two passes over the same images"
-OTHERS = "with the other images of the batch"
 
 
 @contextmanager
