@@ -511,6 +511,14 @@ def test_images_and_labels_of_other_kinds(change, told):
         lbfgs(N(z), arguments["images"], arguments["labels"], targets=arguments["targets"])
 
 
+@pytest.mark.parametrize("value", ["3", 2.5, None])
+def test_options_that_are_no_whole_numbers(value):
+    with pytest.raises(ValueError, match="must be a whole number, not"):
+        lbfgs(N(z), IMAGES, LABELS, chunk=value)
+    with pytest.raises(ValueError, match="must be a whole number, not"):
+        ddn(N(z), IMAGES, LABELS, steps=value)
+
+
 # Memory -------------------------------------------------------------------------------------------
 
 

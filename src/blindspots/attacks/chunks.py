@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import numbers
 from dataclasses import replace
 
 import torch
@@ -151,8 +152,10 @@ def _nearest(solve, model, images, labels, _):
 
 
 def check_options(least=1, **options):
-    """Raise ValueError if an option is less than it may be."""
+    """Raise ValueError if an option is no whole number, or less than it may be."""
     for name, value in options.items():
+        if not isinstance(value, numbers.Integral):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, not {value}")
 
