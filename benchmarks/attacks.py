@@ -29,13 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from blindspots.artifacts import read_tensors
 from blindspots.attacks.best_of import best_of
-from blindspots.attacks.chunks import frozen
 from blindspots.attacks.ddn import ddn
 from blindspots.attacks.external import AttackError, call_of, judged
 from blindspots.attacks.lbfgs import lbfgs
 from blindspots.attacks.objective import Objective
 from blindspots.attacks.result import AdversarialResult
 from blindspots.evaluation.distortion import rms_distortion
+from blindspots.models.state import frozen
 from blindspots.randomness import random_wrong_labels
 from blindspots.steps.loading import load_images
 from blindspots.steps.weights import load_network

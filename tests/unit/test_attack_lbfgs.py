@@ -366,7 +366,7 @@ def test_model_is_restored_when_the_attack_raises(three_images):
             raise RuntimeError("broken")
 
     network = Broken(4, 3).train()
-    with pytest.raises(RuntimeError, match="broken"):
+    with pytest.raises(ValueError, match=r"images of shape \(6, 4\) .*RuntimeError: broken"):
         lbfgs(network, three_images, torch.zeros(3, dtype=torch.int64))
     assert network.training and network.weight.requires_grad
 

@@ -6,6 +6,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from blindspots.attacks import external as module
 from blindspots.attacks.external import ADV_LIB, AttackError, external
@@ -86,6 +87,229 @@ def test_what_is_no_success_does_not_count(user, problem, what):
     assert result.success.tolist() == [False] + [True] * 19
     assert result.rms[0].isnan() and result.kkt_residual[0].isnan()
     assert torch.equal(result.images[0], images[0])
+
+
+def in_place(tensor):
+    tensor[:] = (tensor + 1) % 10
+
+
+def changes_labels(network, x, y, targets, **options):
+    in_place(y)
+    return x
+
+
+def changes_targets(network, x, y, targets, **options):
+    in_place(targets)
+    return x
+
+
+def changes_images(network, x, y, targets, **options):
+    return x.mul_(0.5)
+
+
+def changes_options(network, x, y, targets, *, start, **options):
+    start["images"].add_(0.2)
+    start["steps"].append(1)
+    return start["images"][: len(x)]
+
+
+@pytest.mark.parametrize(
+    "attack", [changes_labels, changes_targets, changes_images, changes_options]
+)
+def test_attacks_are_given_copies(user, problem, attack):
+    """What they write into them changes neither what they are judged by nor the next call."""
+    model, images, labels, _, _best = problem
+    goals = (labels + 1) % 10
+    start = {"images": torch.zeros_like(images), "steps": [0]}
+    before = [part.clone() for part in (images, labels, goals)]
+    result = user(attack)(model, images, labels, targets=goals, chunk=7, start=start)
+    assert all(torch.equal(*pair) for pair in zip(before, (images, labels, goals), strict=True))
+    assert start["steps"] == [0] and not start["images"].any()
+    answers = model(result.images).argmax(1)
+    assert torch.equal(answers[result.success], goals[result.success])
+    assert (result.rms[result.success] > 0).all()
+    if attack is changes_options:
+        calls = user(lambda network, x, y, t, start: start["images"].add_(0.2)[: len(x)], "each")
+        one, other = (calls(model, images, labels, start=start) for _ in range(2))
+        assert torch.equal(one.images, other.images)
+
+
+def stateful():
+    """A network with all that can be changed: batch statistics, dropout, hooks, plain tensors."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.BatchNorm1d(20), nn.Dropout(0.5))
+    network.append(nn.Linear(20, 10))
+    network.plain, network.several = torch.ones(3), [torch.ones(2), 1]
+    network[1].register_forward_hook(lambda module, inputs, output: output * 1.0)
+    return network.eval()
+
+
+def train(network):
+    network.train()
+    network.requires_grad_(True)
+
+
+def train_inside(network):
+    network.model[2].train()
+    network.model[3].train()
+    for _ in range(3):
+        network(torch.rand(9, 1, 8, 8))
+
+
+def optimise(network):
+    network.requires_grad_(True)
+    step = torch.optim.SGD(network.parameters(), 1.0)
+    network(torch.rand(9, 1, 8, 8)).square().sum().backward()
+    step.step()
+
+
+def spoil_weights(network):
+    for tensor in network.state_dict().values():
+        tensor.zero_()
+    network.model.plain.zero_()
+    network.model.several[0].zero_()
+    network.model.several.append(2)
+
+
+def exchange(network):
+    network.model[1] = nn.Linear(64, 20)
+    network.model[4].weight = nn.Parameter(torch.zeros(10, 20))
+    network.model[2].running_mean = torch.ones(20)
+    network.model[3].p = 1.0
+    network.model.append(nn.ReLU())
+
+
+def resize(network):
+    network.model[4].weight.data = torch.zeros(3, 20)
+    network.model[4].double()
+
+
+def hook(network):
+    network.model[1].register_forward_hook(lambda module, inputs, output: 0 * output)
+    network.model.register_forward_pre_hook(lambda module, inputs: (0 * inputs[0],))
+    network.model[4]._forward_hooks.clear()
+    network.model.forward = lambda x: torch.zeros(len(x), 10)
+
+
+def unhook(network):
+    network.model[1]._forward_hooks.clear()
+
+
+CHANGES = [train, train_inside, optimise, spoil_weights, exchange, resize, hook, unhook]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_attacks_change_of_the_model_is_put_back(user, problem, change, raises):
+    _, images, _, _, _ = problem
+    model = stateful()
+    labels = model(images).argmax(1)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    layers = list(model.modules())
+    answers = model(images).detach()
+    other = (1 - images).clone()
+
+    def attack(network, x, y, targets):
+        change(network)
+        if raises:
+            raise ArithmeticError("own")
+        return other[: len(x)]
+
+    if raises:
+        with pytest.raises(ArithmeticError, match="own"):
+            user(attack)(model, images, labels)
+    else:
+        result = user(attack)(model, images, labels)
+        wanted = model(other).argmax(1) != labels
+        assert torch.equal(result.success, wanted)
+    assert list(model.modules()) == layers
+    assert not any(layer.training for layer in layers)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert torch.equal(model.plain, torch.ones(3)) and model.several[1:] == [1]
+    assert torch.equal(model.several[0], torch.ones(2))
+    assert torch.equal(model(images), answers)
+
+
+def test_handles_of_hooks_still_remove_them(user, problem):
+    model, images, _, _, _ = problem
+    model = nn.Sequential(model)
+    handle = model.register_forward_hook(lambda module, inputs, output: 2 * output)
+    user(lambda network, x, y, targets: x)(model, images, model(images).argmax(1))
+    handle.remove()
+    assert not model._forward_hooks
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("make", [torch.jit.script, torch.jit.trace])
+def test_scripts_are_put_back_too(user, problem, make):
+    model, images, labels, _, best = problem
+    model = nn.Sequential(model).eval()
+    script = make(model) if make is torch.jit.script else make(model, images)
+    before = script(images).detach()
+
+    def attack(network, x, y, targets):
+        network.train()
+        for parameter in network.parameters():
+            parameter.data.zero_()
+        return best
+
+    assert user(attack)(script, images, labels).success.all()
+    assert torch.equal(script(images), before)
+    assert not any(module.training for module in script.modules())
+
+
+def set_everything():
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    torch.set_num_threads(2)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.autograd.set_detect_anomaly(True)
+    torch.set_autocast_enabled("cpu", True)
+    torch.set_autocast_dtype("cpu", torch.float16)
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.benchmark = True
+    torch.inference_mode().__enter__()
+
+
+def torch_state():
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        torch.get_num_threads(),
+        torch.get_deterministic_debug_mode(),
+        torch.is_anomaly_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_autocast_dtype("cpu"),
+        torch.backends.mkldnn.matmul.fp32_precision,
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.cudnn.benchmark,
+    )
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_what_attacks_change_of_torch_is_put_back(user, problem, raises):
+    model, images, labels, _, best = problem
+    before = torch_state()
+
+    def attack(network, x, y, targets):
+        set_everything()
+        if raises:
+            raise ArithmeticError("own")
+        return best
+
+    if raises:
+        with pytest.raises(ArithmeticError, match="own"):
+            user(attack)(model, images, labels)
+    else:
+        result = user(attack)(model, images, labels)
+        assert result.success.all() and result.rms.dtype == torch.float32
+    assert torch_state() == before
 
 
 def test_rounding_outside_the_box_is_clipped(user, problem):

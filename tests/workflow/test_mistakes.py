@@ -1,5 +1,6 @@
 """A user's mistakes are answered with one sentence, exit code 1, and nothing written."""
 
+import json
 from importlib.util import find_spec
 
 import pytest
@@ -130,6 +131,42 @@ def test_option_that_a_users_attack_does_not_take(finished):
     assert done.returncode == 1
     assert "error: my_attacks:attack has no option 'sise'" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_network_whose_answers_are_noise(fresh):
+    """Refused before it is trained, in a sentence that says what differs."""
+    (fresh.path / "my_networks.py").write_text(
+        "from torch import nn\n\n"
+        "class Noisy(nn.Linear):\n"
+        "    def forward(self, images):\n"
+        "        return super().forward(nn.functional.dropout(images.flatten(1), 0.1))\n\n"
+        "def noisy(shape, classes):\n"
+        "    return Noisy(shape[1] * shape[2], classes)\n"
+    )
+    own = {"architecture": "my_networks:noisy", "split": "train"}
+    fresh.edit_config(lambda c: c["models"].update(A=own))
+    done = fresh.snakemake("results/tiny/models/A/seed0.safetensors")
+    assert done.returncode == 1
+    assert "my_networks:noisy answers the same images differently in two passes" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (fresh.results / "models/A").exists()
+
+
+def test_attack_that_changes_its_labels_has_failed(finished):
+    """What it is judged by is not what it was given."""
+    (finished.path / "my_attacks.py").write_text(
+        "def attack(model, images, labels, targets):\n"
+        "    model.train()\n"
+        "    labels.add_(1).remainder_(10)\n"
+        "    targets.copy_(model(images).argmax(1))\n"
+        "    return images\n"
+    )
+    finished.edit_config(lambda c: c["attacks"]["few-random"].update(method="my_attacks:attack"))
+    row = "rows/A/seed0/few-random.json"
+    finished.make(f"results/tiny/{row}")
+    for cell in json.loads((finished.results / row).read_text())["rows"]:
+        assert cell["n_failed"] == cell["n_attacked"] > 0
+        assert cell["n_fooled"] == cell["error"] == 0
 
 
 def test_missing_data_names_the_file_and_the_ways_out(fresh, tmp_path):

@@ -2,23 +2,31 @@
 
 import itertools
 import math
-from contextlib import contextmanager
+import numbers
 from dataclasses import replace
 
 import torch
 
 from blindspots.attacks.objective import Objective
 from blindspots.attacks.result import AdversarialResult, closer, concatenate, pick
+from blindspots.models.admission import admit
+from blindspots.models.state import frozen
 
 NEAREST = "nearest"
 # Of what the layers return, for the images that are computed together on a CPU: with more, a pass
 # waits for memory that is not in the cache, or that the operating system has to clear first.
 BATCH_BYTES = 2**25
-TF32_UNITS = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+# On a GPU: the share of the memory to spare that attacks take, what a forward and backward pass
+# take in units of what is kept in between, and an attack's buffers in units of an image.
+GPU_SHARE, KEPT, VECTORS = 0.5, 3, 80
 
 
 def attack_in_chunks(solve, model, images, labels, targets, chunk):
     """Run an attack over chunks of images and assemble the result.
+
+    The model is looked at before (`blindspots.models.admission.admit`), and what the attack takes
+    for a success is judged by two passes more, one of them beside other images: what is none there
+    is a failure.
 
     Parameters
     ----------
@@ -33,168 +41,174 @@ def attack_in_chunks(solve, model, images, labels, targets, chunk):
     Returns
     -------
     AdversarialResult
+
+    Raises
+    ------
+    ValueError
+        If images, labels, targets or chunk are out of range, or the model is refused.
     """
-    with torch.inference_mode(False), torch.autocast(images.device.type, enabled=False):
-        images, labels, targets = (
-            _plain(part, images.device) for part in (images, labels, targets)
-        )
-        _check_inputs(images, labels, targets, chunk)
+    with frozen(model):
+        images, labels, targets = _checked(images, labels, targets, chunk)
         return _in_chunks(solve, model, images, labels, targets, chunk)
 
 
 def _plain(part, device):
-    """Return a tensor on a device, one that gradients may be taken of; others as they are."""
-    if not isinstance(part, torch.Tensor):
-        return part
+    """Return a tensor on a device, one that gradients may be taken of."""
     part = part.detach().to(device)
     return part.clone() if part.is_inference() else part
 
 
 def _in_chunks(solve, model, images, labels, targets, chunk):
-    results = []
-    with frozen(model):
-        classes, size = _classes_and_bytes(model, images[:1].clone())
-        _check_classes(classes, labels, targets)
-        for start in range(0, len(images), chunk):
-            for part in _batches(start, min(start + chunk, len(images)), size, images.device):
-                if isinstance(targets, str):
-                    results.append(_nearest(solve, model, images[part], labels[part]))
-                else:
-                    goal = None if targets is None else targets[part]
-                    results.append(_solve_chunk(solve, model, images[part], labels[part], goal))
+    model = admit(model, images, gradients=True)
+    _check_classes(model.classes, labels, targets)
+    attack = _nearest if isinstance(targets, str) else _solve_chunk
+    share, results = _share_of_a_batch(model, images), []
+    for start in range(0, len(images), chunk):
+        waiting = _slices(start, min(start + chunk, len(images)), share)
+        while waiting:
+            part, *waiting = waiting
+            goal = targets[part] if isinstance(targets, torch.Tensor) else targets
+            try:
+                results.append(attack(solve, model, images[part], labels[part], goal))
+                continue
+            except torch.OutOfMemoryError:
+                count = part.stop - part.start
+                if count == 1:
+                    raise
+            torch.cuda.empty_cache()  # here, where what the attack held has been let go
+            waiting = _slices(part.start, part.stop, 2 / count) + waiting
     return concatenate(results)
 
 
-def _batches(first, last, size, device):
-    """Return slices of even length, of so many images that a batch stays within `BATCH_BYTES`.
-
-    On a CPU only: elsewhere the largest batch is the fastest.
-    """
+def _slices(first, last, share):
+    """Return slices of even length, so that a batch is not filled by more than 1 / share images."""
     count = last - first
-    batches = math.ceil(count * size / BATCH_BYTES) if device.type == "cpu" else 1
-    batches = max(1, min(batches, count))
+    batches = max(1, min(math.ceil(count * share), count))
     edges = [first + count * number // batches for number in range(batches + 1)]
     return [slice(*pair) for pair in itertools.pairwise(edges)]
 
 
-def _classes_and_bytes(model, image):
-    """Return the number of classes, and how many bytes all layers return for one image."""
-    size = 0
+def _share_of_a_batch(model, images):
+    """Return which share of the images that may be computed together one image is.
 
-    def count(module, inputs, output):
-        nonlocal size
-        if isinstance(output, torch.Tensor):
-            size += output.nbytes
-
-    layers = [module for module in model.modules() if not list(module.children())]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    try:
-        classes = model(image).shape[1]
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return classes, size
-
-
-@contextmanager
-def frozen(model):
-    """Put a model into evaluation mode without gradients of its weights, and restore it after."""
-    training = [module for module in model.modules() if module.training]
-    wanted = [parameter.requires_grad for parameter in model.parameters()]
-    model.eval().requires_grad_(False)
-    try:
-        with torch.no_grad(), _precise():
-            yield model
-    finally:
-        for module in training:
-            module.training = True
-        for parameter, want in zip(model.parameters(), wanted, strict=True):
-            parameter.requires_grad_(want)
-
-
-@contextmanager
-def _precise():
-    """Switch TF32 off, by which logits would move by more than the margins that successes keep."""
-    before = [unit.fp32_precision for unit in TF32_UNITS]
-    try:
-        allowed = torch.backends.cudnn.allow_tf32
-    except RuntimeError:  # someone has used the newer names alone
-        allowed = None
-    if allowed:  # both say the same, or torch refuses to read the older one
-        torch.backends.cudnn.allow_tf32 = False
-    for unit in TF32_UNITS:
-        unit.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        if allowed:
-            torch.backends.cudnn.allow_tf32 = True
-        for unit, precision in zip(TF32_UNITS, before, strict=True):
-            unit.fp32_precision = precision
+    On a CPU, what the layers return for a batch stays within `BATCH_BYTES`. On a GPU the largest
+    batch is the fastest, as long as it fits: an image takes `KEPT` times what the network keeps
+    for its gradient, and `VECTORS` vectors of the attack, each as large as the image. A batch
+    takes at most `GPU_SHARE` of the memory that is free or that torch has to spare; its size is
+    rounded down to a power of two, so that a little more or less free memory mostly changes no
+    result.
+    """
+    if images.device.type == "cpu":
+        return model.bytes / BATCH_BYTES
+    if images.device.type != "cuda":
+        return 0.0
+    free, _ = torch.cuda.mem_get_info(images.device)
+    spare = torch.cuda.memory_reserved(images.device) - torch.cuda.memory_allocated(images.device)
+    kept = max(model.bytes, model.bytes_for_gradient(images[:1]))
+    most = GPU_SHARE * (free + spare) / (KEPT * kept + VECTORS * images[0].nbytes)
+    return 0.5 ** int(math.log2(max(1, most)))
 
 
 def _solve_chunk(solve, model, images, labels, targets):
     objective = Objective(model, images.shape[1:], labels, targets)
-    origin = images.flatten(1)
+    flat = images.flatten(1)
+    origin = flat.clone()
     objective.suit(origin)
     best, distance, residual, evaluations = solve(objective, origin)
-    success = torch.isfinite(distance)
-    best = torch.where(success[:, None], best, origin)
+    best = torch.where(torch.isfinite(distance)[:, None], best, flat).view_as(images)
+    looked = best.clone()
+    logits = model(looked)
+    if not model.copies and not (torch.equal(origin, flat) and torch.equal(looked, best)):
+        model.copies = True  # it writes into its input, though not at first sight
+        return _solve_chunk(solve, model, images, labels, targets)
+    others = model.beside_others(best)
+    reference = (labels if targets is None else targets)[:, None]
+    success = torch.isfinite(distance) & model.alike(logits, others)
+    for answer in (logits, others):
+        ahead = answer.gather(1, reference) - answer.scatter(1, reference, -torch.inf).amax(1, True)
+        success &= (ahead < 0 if targets is None else ahead > 0)[:, 0]
+    best = torch.where(success[:, None], best.flatten(1), flat)
+    rms = (best - flat).norm(dim=1) / flat.shape[1] ** 0.5
     if targets is None:
-        reached = objective.logits(best).scatter(1, labels[:, None], -torch.inf).argmax(1)
-        targets = torch.where(success, reached, -1)
-    rms = torch.where(success, distance / origin.shape[1] ** 0.5, torch.nan)
+        targets = torch.where(success, logits.scatter(1, reference, -torch.inf).argmax(1), -1)
     return AdversarialResult(
         images=best.view_as(images),
         success=success,
-        rms=rms,
+        rms=torch.where(success, rms, torch.nan),
         evaluations=evaluations,
         kkt_residual=torch.where(success, residual, torch.nan),
         targets=targets,
     )
 
 
-def _nearest(solve, model, images, labels):
+def _nearest(solve, model, images, labels, _):
     """Attack with every wrong label and keep the closest success of each image."""
-    classes = model(images[:1].clone()).shape[1]
     kept, spent = None, 0
-    for shift in range(1, classes):
-        result = _solve_chunk(solve, model, images, labels, (labels + shift) % classes)
+    for shift in range(1, model.classes):
+        goal = (labels + shift) % model.classes
+        result = _solve_chunk(solve, model, images, labels, goal)
         spent = spent + result.evaluations
         kept = result if kept is None else pick(closer(result, kept), result, kept)
     return replace(kept, evaluations=spent)
 
 
 def check_options(least=1, **options):
-    """Raise ValueError if an option is less than it may be."""
+    """Raise ValueError if an option is no whole number, or less than it may be."""
     for name, value in options.items():
+        if not isinstance(value, numbers.Integral):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
 def _check_classes(classes, labels, targets):
-    if classes < 2:
-        raise ValueError("the model must have at least two classes")
     for name, wrong in (("labels", labels), ("targets", targets)):
         if isinstance(wrong, torch.Tensor) and bool(((wrong < 0) | (wrong >= classes)).any()):
             raise ValueError(f"{name} must lie in 0 to {classes - 1}, the classes of the model")
 
 
-def _check_inputs(images, labels, targets, chunk):
-    if not images.is_floating_point() or images.dtype != torch.float32:
-        raise ValueError(f"images must be float32, not {images.dtype}")
-    if images.ndim < 2 or len(images) == 0:
-        raise ValueError(f"images must have shape (B, ...) with B >= 1, not {tuple(images.shape)}")
+def _checked(images, labels, targets, chunk):
+    """Return images, labels and targets on one device, or raise ValueError."""
+    if not isinstance(images, torch.Tensor):
+        raise ValueError(
+            "images must be a float32 tensor with values in [0, 1], not "
+            f"{type(images).__name__}; convert them with torch.as_tensor"
+        )
+    if images.dtype != torch.float32:
+        hint = "images.float()" if images.is_floating_point() else "images.float() / 255"
+        raise ValueError(
+            f"images must be float32 with values in [0, 1], not {images.dtype}; give {hint}"
+        )
+    if images.ndim < 2 or images.numel() == 0:
+        raise ValueError(
+            "images must have shape (B, ...) with at least one image of at least one pixel, not "
+            f"{tuple(images.shape)}"
+        )
     if not bool(((images >= 0) & (images <= 1)).all()):
         raise ValueError("images must lie in [0, 1], without NaN")
-    if labels.shape != (len(images),) or labels.dtype != torch.int64:
-        raise ValueError("labels must be int64 of shape (B,)")
+    _check_labels("labels", labels, len(images))
     if isinstance(targets, str):
         if targets != NEAREST:
             raise ValueError(f"targets must be a tensor, {NEAREST!r} or None, not {targets!r}")
     elif targets is not None:
-        if targets.shape != labels.shape or targets.dtype != torch.int64:
-            raise ValueError("targets must be int64 of shape (B,)")
+        _check_labels("targets", targets, len(images))
+    images, labels = _plain(images, images.device), _plain(labels, images.device)
+    if isinstance(targets, torch.Tensor):
+        targets = _plain(targets, images.device)
         if bool((targets == labels).any()):
             raise ValueError("every target must differ from the label of its image")
     check_options(chunk=chunk)
+    return images, labels, targets
+
+
+def _check_labels(name, labels, count):
+    """Raise ValueError unless these are int64 labels of so many images."""
+    if not isinstance(labels, torch.Tensor):
+        came = f"{type(labels).__name__}; convert them with torch.as_tensor"
+    elif labels.dtype != torch.int64:
+        came = f"{labels.dtype}; give {name}.long()"
+    elif labels.shape != (count,):
+        came = f"one of shape {tuple(labels.shape)}"
+    else:
+        return
+    raise ValueError(f"{name} must be an int64 tensor of shape ({count},), not {came}")

@@ -1,10 +1,12 @@
 """Attacks of other libraries and of users, behind the interface of this package.
 
-What comes back is not taken on trust: images outside the box and images that are not numbers count
+They are given copies, and what they change of the model and of torch is put back. What comes back
+is not taken on trust: images outside the box and images that are not numbers count
 as failures, success is measured by a forward pass of our own with the same margin as for our own
 attacks, and the KKT residual is computed like theirs.
 """
 
+import copy
 import importlib
 import inspect
 from importlib.util import find_spec
@@ -14,6 +16,7 @@ from torch import nn
 
 from blindspots.attacks.chunks import attack_in_chunks
 from blindspots.attacks.polish import certified
+from blindspots.models.state import restored
 from blindspots.torchvision_import import import_with_torchvision
 
 # adv-lib's attacks with a Euclidean norm, and what they are told besides the user's options.
@@ -68,12 +71,17 @@ def external(method):
 
     def attack(model, images, labels, *, targets=None, chunk=1000, **options):
         def solve(objective, origin):
-            counted = _Counted(model)
+            counted = _Counted(objective.model)
             start = origin.view(len(origin), *objective.shape)
+            given = [
+                part if part is None else part.clone()
+                for part in (start, objective.labels, objective.targets)
+            ]
+            own = {name: _copied(value) for name, value in options.items()}
             # Random starts are the same in every run.
-            with torch.enable_grad(), torch.random.fork_rng():
+            with restored(model), torch.enable_grad(), torch.random.fork_rng():
                 torch.manual_seed(0)
-                found = call(counted, start.clone(), objective.labels, objective.targets, **options)
+                found = call(counted, *given, **own)
             passes = -(-counted.images // len(origin))
             best, distance, residual, used = judged(method, found, objective, origin)
             return best, distance, residual, used + passes
@@ -135,17 +143,30 @@ def _check_keywords(method, function, options):
             raise AttackError(f"{method} has no option {name!r}; known: {', '.join(known)}")
 
 
-class _Counted(nn.Module):
-    """A model that counts the images that pass through it."""
+def _copied(option):
+    """Return a copy of an option; what cannot be copied, itself."""
+    try:
+        return copy.deepcopy(option)
+    except (TypeError, RuntimeError):
+        return option
 
-    def __init__(self, model):
+
+class _Counted(nn.Module):
+    """A model as attacks know it, a module, that counts the images that pass through it.
+
+    Parameters
+    ----------
+    admitted : blindspots.models.admission.Admitted
+    """
+
+    def __init__(self, admitted):
         super().__init__()
-        self.model, self.images = model, 0
-        self.eval()
+        self.answer, self.images, self.model = admitted, 0, admitted.model
+        self.training = False
 
     def forward(self, images):
         self.images += len(images)
-        return self.model(images)
+        return self.answer(images)
 
 
 def _checked(method, found, start):

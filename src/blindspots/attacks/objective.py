@@ -10,9 +10,6 @@ import torch
 SUCCESS_MARGIN = 1e-5
 # For tiny perturbations that is less than the rounding of the logits, relative to the larger of two.
 ROUNDING = 1e-6
-# The margin of a class that is masked, by a logit of minus infinity: finite, so that zero times it
-# is zero.
-NEVER = 1e30
 # Logits in other units are scaled so that the margin of the clean image is about 4: otherwise
 # probabilities are 0 and 1 on both sides of the boundary, and squares of gradients leave the range.
 USUAL, SCALED = (2**-7, 2**7), 4.0
@@ -59,7 +56,7 @@ class Objective:
         """
         gradient, margin = self.gradient_and_margin(origin)
         size = margin.abs()
-        unusual = ((size < USUAL[0]) | (size > USUAL[1])) & (size > 0) & (size < NEVER)
+        unusual = ((size < USUAL[0]) | (size > USUAL[1])) & (size > 0) & size.isfinite()
         careful = not bool(gradient.isfinite().all())
         if careful or bool(unusual.any()):
             # Powers of two: the logits keep all their digits.
@@ -211,8 +208,6 @@ class Objective:
             (gradients[:, k],) = torch.autograd.grad(total, points, retain_graph=not last)
         own, chosen = own.detach(), chosen.detach()
         margins = safe_margins(*((chosen, own) if self.targets is None else (own, chosen)))
-        if self.careful:  # a masked class is in nobody's way
-            gradients.masked_fill_((margins == NEVER)[:, :, None], 0)
         return margins, gradients, classes
 
     def _preferring(self, others, preferred, count):
@@ -246,17 +241,13 @@ def safe_margins(upper, lower):
     Parameters
     ----------
     upper, lower : torch.Tensor, of shapes that broadcast
-        Where one is minus infinity, of a masked class, the margin is plus or minus ``NEVER``.
 
     Returns
     -------
     torch.Tensor
-        NaN where nothing can be said.
     """
     size = torch.maximum(upper.abs(), lower.abs())
-    margins = torch.sub(upper - lower, size, alpha=ROUNDING)
-    margins = torch.where(torch.isneginf(lower), NEVER, margins)
-    return torch.where(torch.isneginf(upper), -NEVER, margins)
+    return torch.sub(upper - lower, size, alpha=ROUNDING)
 
 
 def _let_zero_win(logits):

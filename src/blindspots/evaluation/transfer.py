@@ -5,6 +5,9 @@ import torch
 
 from blindspots.evaluation.distortion import add_gaussian_noise, amplify, rms_distortion
 from blindspots.evaluation.intervals import wilson_interval
+from blindspots.models.admission import admit
+from blindspots.models.inference import answers_of
+from blindspots.models.state import frozen
 
 AS_FOUND, AMPLIFIED, CLEAN, GAUSSIAN = "as_found", "amplified", "clean", "gaussian"
 
@@ -66,18 +69,31 @@ def answers_of_all(networks, variant, originals, adversarial, indices, stream, c
     Returns
     -------
     answers : dict of str to ndarray of int64, shape (B,)
+        -1 where a logit is no number.
     rms : ndarray of float64, shape (B,)
+
+    Raises
+    ------
+    blindspots.models.admission.ModelError
+        If a network is refused (`blindspots.models.admission.admit`).
     """
-    answers, sizes = {name: [] for name in networks}, []
+    answers, sizes, models = {name: [] for name in networks}, [], {}
     for start in range(0, len(originals), chunk):
         part = slice(start, start + chunk)
         base = originals[part]
         found = None if adversarial is None else adversarial[part]
         images = perturb(variant, base, found, indices[part], *stream)
         sizes.append(rms_distortion(images, base).double().cpu())
-        with torch.no_grad():
-            for name, network in networks.items():
-                answers[name].append(network(images).argmax(1).cpu())
+        for name, network in networks.items():
+            # Each is held for itself and given a copy: none changes what the next one sees.
+            with frozen(network):
+                if start == 0:
+                    said = "the source model" if name is None else f"model {name}"
+                    models[name] = admit(network, images, name=said)
+                logits = models[name](images.clone())
+                if start == 0:
+                    models[name].check_again(logits)
+            answers[name].append(answers_of(logits).cpu())
     return {n: torch.cat(a).numpy() for n, a in answers.items()}, torch.cat(sizes).numpy()
 
 

@@ -1,9 +1,13 @@
 """Network architectures: the registry, and the construction of a network from its description."""
 
+import copy
 import importlib
 
 import torch
 from torch import nn
+
+from blindspots.models.admission import admit
+from blindspots.models.state import frozen, restored
 
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -31,7 +35,8 @@ def build_network(architecture, shape, classes, seed):
     Raises
     ------
     ValueError
-        If a user's factory returns something else.
+        If a user's factory returns something else, or a network that is refused
+        (`blindspots.models.admission.admit`).
     """
     kind = architecture["kind"]
     with torch.random.fork_rng(devices=[]):
@@ -99,17 +104,21 @@ def _user_network(reference, options, shape, classes):
     factory = getattr(importlib.import_module(module), name, None)
     if factory is None:
         raise ValueError(f"{reference}: the module has no {name}")
-    network = factory(shape, classes, **options)
+    with restored():
+        network = factory(shape, classes, **copy.deepcopy(options))
     if not isinstance(network, nn.Module):
         raise ValueError(f"{reference} returned {type(network).__name__}, not a torch.nn.Module")
-    images = torch.full((2, *shape), 0.5)
-    with torch.no_grad():
-        logits = network.eval()(images)
-    if not bool((images == 0.5).all()):
+    images = torch.linspace(0, 1, 2 * _size(shape)).view(2, *shape)
+    with frozen(network):
+        model = admit(network, images, name=reference)
+        if model.dtype != images.dtype:
+            raise ValueError(f"{reference} has weights of {model.dtype}; the images are float32")
+        network(handed := images.clone())
+    if not torch.equal(handed, images):
         raise ValueError(f"{reference} changes the images that it is given")
-    if logits.shape != (2, classes):
+    if model.classes != classes:
         raise ValueError(
-            f"{reference} maps 2 images to {tuple(logits.shape)}, not to logits (2, {classes})"
+            f"{reference} maps 2 images to {(2, model.classes)}, not to logits (2, {classes})"
         )
     return network.train()
 

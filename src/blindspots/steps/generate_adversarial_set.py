@@ -10,7 +10,7 @@ from blindspots.attacks.methods import method
 from blindspots.attacks.targets import choose_targets
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
-from blindspots.models.inference import logits_of
+from blindspots.models.inference import answers_of, logits_of
 from blindspots.parts import part_of
 from blindspots.progress import Progress
 from blindspots.steps.checkpoint import FileCheckpoint
@@ -30,8 +30,8 @@ def main(job, options):
     )
     network, _ = load_network(options.model, job.upstream("model"), device)
     chunk = spec["chunk"]
-    logits = logits_of(network, images, chunk)
-    right = logits.argmax(1) == labels
+    logits = logits_of(network, images, chunk, name=f"the network of {options.model}")
+    right = answers_of(logits) == labels
     left_out = int((~right).sum())
     LOG.info("%d images, %d left out: already misclassified", len(images), left_out)
     if left_out == len(images):
