@@ -47,7 +47,7 @@ def test_successes_become_shorter_and_stay_in_the_box(network, images, targeted,
     """No start of DDN is lengthened; on average, they are shortened after a few steps."""
     origin = grey_images() if images == "grey" else grey_images().round()
     objective = objective_of(network, origin, targeted)
-    start, before = search(objective, origin, 20, 0.1, 1.0)
+    start, before = search(objective, origin, 10, 0.1, 1.0)
     found = before.isfinite()
     assert found.float().mean() > 0.9
     best, distance = cutting_planes(objective, origin, start, before, steps)
@@ -160,7 +160,7 @@ def test_several_classes_at_once_are_reached_one_by_one():
     assert able.float().mean() > 0.9
     before = torch.where(able, (start - origin).norm(dim=1), torch.inf)
     _, wanted, residual, _ = polish(
-        objective, origin, start, steps=10, cut_steps=0, competitors=CLASSES - 1
+        objective, origin, start, before, steps=10, cut_steps=0, competitors=CLASSES - 1
     )
     known = residual < 1e-3
     assert known.float().mean() > 0.9

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from blindspots.attacks.objective import Objective, has_margin, rounding
+from blindspots.attacks.objective import ROUNDING, Objective, has_margin
+from blindspots.models.admission import admit
 from blindspots.models.networks import build_network
 
 LABELS = torch.tensor([0, 3, 2])
@@ -19,6 +20,19 @@ def network():
 @pytest.fixture
 def points():
     return torch.rand(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+class Logits(torch.nn.Module):
+    """A network whose logits are its inputs."""
+
+    def forward(self, points):
+        return points
+
+
+def exact(margins, logits, reference, classes):
+    """Return margins without what they are counted short of, for rounding."""
+    own = logits.gather(1, reference[:, None])
+    return margins + ROUNDING * torch.maximum(own.abs(), logits.gather(1, classes).abs())
 
 
 def finite_differences(function, points, width=1e-6):
@@ -79,39 +93,89 @@ def test_margins_have_their_gradients(network, points, targets, competitors):
     logits = objective.logits(points).detach()
     reference = LABELS if targets is None else targets
     gaps = logits.gather(1, classes) - logits.gather(1, reference[:, None])
-    exact = margins + rounding(network(points))  # margins are counted from there
-    torch.testing.assert_close(exact, gaps if targets is None else -gaps)
+    found = exact(margins, logits, reference, classes)
+    torch.testing.assert_close(found, gaps if targets is None else -gaps)
     others = logits.scatter(1, reference[:, None], -torch.inf)
     assert torch.equal(classes, others.argsort(1, descending=True)[:, :count])
     for k in range(count):
-        numeric = finite_differences(
-            lambda x, k=k: (
-                objective.margins_and_gradients(x, competitors)[0][:, k]
-                + rounding(network(x))[:, 0]
-            ),
-            points,
-        )
+
+        def margin(x, k=k):
+            found, _, of = objective.margins_and_gradients(x, competitors)
+            return exact(found, network(x.view(3, 1, 2, 4)), reference, of)[:, k]
+
+        numeric = finite_differences(margin, points)
         torch.testing.assert_close(gradients[:, k], numeric, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("competitors", [1, 3, 9])
 @pytest.mark.parametrize("targets", [TARGETS, None], ids=["targeted", "untargeted"])
-def test_parts_are_those_of_the_whole(network, points, targets):
-    """Margins without gradients, and the gradient of the loss without the loss."""
+def test_margins_without_gradients_are_the_same(network, points, targets, competitors):
     objective = Objective(network, (1, 2, 4), LABELS, targets)
+    every = objective.margins_and_gradients(points, 9)[0]
+    kept = min(competitors, 4) if targets is not None else 1
+    torch.testing.assert_close(objective.margins(points, competitors), every[:, :kept])
+
+
+def test_untargeted_direction_is_that_of_the_loss(network, points):
+    objective = Objective(network, (1, 2, 4), LABELS, None)
     _, wanted, margin = objective.loss_and_margin(points)
     gradient, same = objective.gradient_and_margin(points)
-    assert torch.equal(gradient, wanted) and torch.equal(same, margin)
-    every = objective.margins_and_gradients(points, 9)[0]
-    for count in (1, 3, 9):
-        kept = min(count, 4) if targets is not None else 1
-        torch.testing.assert_close(objective.margins(points, count), every[:, :kept])
+    torch.testing.assert_close(gradient, wanted)
+    assert torch.equal(same, margin)
 
 
-class Logits(torch.nn.Module):
-    """A network whose logits are its inputs."""
+def test_direction_to_a_target_is_that_of_the_margin_where_the_target_is_second():
+    """Elsewhere that of the loss, which lowers all competitors above it."""
+    logits = torch.tensor([[3.0, 2.0, 1.0, 0.0], [3.0, 2.0, 1.0, 0.0], [1.0, 3.0, 2.0, 0.0]])
+    targets = torch.tensor([1, 2, 1])  # second, third, first
+    objective = Objective(Logits(), (4,), torch.tensor([0, 0, 0]), targets)
+    gradient, margin = objective.gradient_and_margin(logits)
+    assert gradient[0].tolist() == [1.0, -1.0, 0.0, 0.0]
+    assert gradient[2].tolist() == [0.0, -1.0, 1.0, 0.0]
+    wanted = logits[1].softmax(0) - torch.tensor([0.0, 0.0, 1.0, 0.0])
+    torch.testing.assert_close(gradient[1], wanted)
+    torch.testing.assert_close(margin, torch.tensor([-1.0, -2.0, 1.0]), rtol=1e-5, atol=0)
 
-    def forward(self, points):
-        return points
+
+@pytest.mark.parametrize("factor", [1e-20, 1e-8, 1e-5, 1e5, 1e20])
+@pytest.mark.parametrize("targets", [TARGETS, None], ids=["targeted", "untargeted"])
+def test_logits_in_other_units_are_scaled(network, points, targets, factor):
+    """By powers of two, so that the margins of clean images are about 4."""
+    network, points = network.float(), points.float()
+    objective = Objective(lambda x: factor * network(x), (1, 2, 4), LABELS, targets)
+    objective.suit(points)
+    gradient, margin = objective.clean
+    assert gradient.isfinite().all() and (gradient.norm(dim=1) > 0.01).all()
+    assert (margin.abs() > 2.8).all() and (margin.abs() < 5.7).all()
+    assert torch.equal(objective.scale.log2(), objective.scale.log2().round())
+    some = objective.select(torch.tensor([2]))
+    assert torch.equal(some.margins(points[2:])[:, 0], objective.margins(points)[2:, 0])
+
+
+def test_usual_logits_are_left_as_they_are(network, points):
+    objective = Objective(network, (1, 2, 4), LABELS, TARGETS)
+    objective.suit(points)
+    assert objective.scale is None and not objective.careful and objective.classes == 5
+
+
+def test_masked_class_does_not_spoil_gradients(network, points):
+    """The logarithm of a probability of zero has an infinite derivative."""
+
+    def masked(images):
+        never = torch.full((len(images), 1), -torch.inf)
+        return torch.cat([network(images), never], dim=1).softmax(1).log()
+
+    network, points = network.float(), points.float()
+    admitted = admit(masked, points.view(3, 1, 2, 4))
+    wanted = Objective(network, (1, 2, 4), LABELS, TARGETS)
+    objective = Objective(admitted, (1, 2, 4), LABELS, TARGETS)
+    assert objective.loss_and_margin(points)[1].isnan().all()
+    objective.suit(points)
+    assert objective.careful
+    for found, known in zip(
+        objective.loss_and_margin(points), wanted.loss_and_margin(points), strict=True
+    ):
+        torch.testing.assert_close(found, known, rtol=1e-4, atol=1e-6)
 
 
 # Logits of five classes: of two rows, the strongest first; labels and targets are class 0.
@@ -127,8 +191,8 @@ def test_preferred_classes_come_after_the_strongest_competitor(count):
     margins, gradients, classes = objective.margins_and_gradients(ORDERED, count, PREFERRED)
     wanted = torch.tensor([[1, 3, 4, 2], [1, 2, 3, 4]])[:, :count]
     assert torch.equal(classes, wanted)
-    exact = margins + rounding(ORDERED)
-    torch.testing.assert_close(exact, ORDERED[:, :1] - ORDERED.gather(1, wanted))
+    found = exact(margins, ORDERED, zeros, classes)
+    torch.testing.assert_close(found, ORDERED[:, :1] - ORDERED.gather(1, wanted))
     assert (gradients[:, :, 0] == 1).all()
     assert (gradients.gather(2, wanted[:, :, None]) == -1).all()
     assert (gradients.abs().sum(2) == 2).all()
@@ -140,8 +204,9 @@ def test_untargeted_the_preferred_class_comes_alone():
     objective = Objective(Logits(), (5,), zeros, None)
     margins, _, classes = objective.margins_and_gradients(ORDERED, 3, PREFERRED)
     assert classes.tolist() == [[3], [2]]
-    exact = margins + rounding(ORDERED)
-    torch.testing.assert_close(exact, torch.tensor([[3.0], [-13.0]]))
+    torch.testing.assert_close(
+        exact(margins, ORDERED, zeros, classes), torch.tensor([[3.0], [-13.0]])
+    )
     _, _, classes = objective.margins_and_gradients(ORDERED, 3, torch.zeros(2, 5))
     assert classes.tolist() == [[1], [1]]
 

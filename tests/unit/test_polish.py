@@ -69,6 +69,7 @@ def solved(objective, origin, start, steps=8, cut_steps=0):
         objective,
         origin,
         start,
+        torch.full((len(start),), torch.inf),  # nothing is known of the start
         steps=steps,
         cut_steps=cut_steps,
         competitors=CLASSES - 1,
@@ -441,7 +442,7 @@ def test_more_classes_bind_than_are_followed():
     start[0, :9] = 1.0  # a far success; the second has none to start from
     start[2, :9] = torch.linspace(0.5, 0.9, 9)
     best, distance, residual, _ = polish(
-        objective, origin, start, steps=10, cut_steps=0, competitors=9
+        objective, origin, start, torch.full((3,), torch.inf), steps=10, cut_steps=0, competitors=9
     )
     assert (residual < 1e-3).all()
     torch.testing.assert_close(distance, torch.full((3,), 0.9), rtol=1e-3, atol=0)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from blindspots.attacks.chunks import classes_of
 from blindspots.attacks.engines import engine
 from blindspots.attacks.result import AdversarialResult, closer, pick
 
@@ -38,12 +39,17 @@ class BestOfResult(AdversarialResult):
 
     winners: torch.Tensor
 
-    def shares(self, members=MEMBERS):
+    def shares(self, members):
         """Return the share of the images that each member won, in the order of the members."""
         return [(self.winners == k).float().mean().item() for k in range(len(members))]
 
 
-def best_of(model, images, labels, *, targets=None, members=MEMBERS, chunk=1000):
+def members_for(classes):
+    """Return the members of `best_of` that are taken where none are given."""
+    return MEMBERS if classes <= MANY_CLASSES else MEMBERS_FOR_MANY_CLASSES
+
+
+def best_of(model, images, labels, *, targets=None, members=None, chunk=1000):
     """Run several attacks and keep the smallest success of each image.
 
     Parameters
@@ -55,10 +61,10 @@ def best_of(model, images, labels, *, targets=None, members=MEMBERS, chunk=1000)
     labels : torch.Tensor of int64, shape (B,)
     targets : torch.Tensor of int64 of shape (B,), "nearest" or None
         As for `blindspots.attacks.lbfgs.lbfgs`.
-    members : sequence of dict
+    members : sequence of dict, optional
         ``method``: ``"lbfgs"``, ``"ddn"``, or an attack of another library or of a user
         (`blindspots.attacks.external.external`); ``options``: its keyword arguments. Of equal
-        distances the first counts.
+        distances the first counts. None: those of `members_for`.
     chunk : int
         The most images computed together; bounds the memory. On a CPU, fewer where layers are
         large.
@@ -73,6 +79,8 @@ def best_of(model, images, labels, *, targets=None, members=MEMBERS, chunk=1000)
     ValueError
         If there is no member, or an argument of one is out of range.
     """
+    if members is None:
+        members = members_for(classes_of(model, images, labels, targets, chunk))
     if not members:
         raise ValueError("best_of needs at least one member")
     attacks = [(engine(member["method"]), member.get("options", {})) for member in members]

@@ -52,6 +52,13 @@ def attack_in_chunks(solve, model, images, labels, targets, chunk):
         return _in_chunks(solve, model, images, labels, targets, chunk)
 
 
+def classes_of(model, images, labels, targets, chunk):
+    """Return the number of classes of a model, after the checks of `attack_in_chunks`."""
+    with frozen(model):
+        images, *_ = _checked(images, labels, targets, chunk)
+        return admit(model, images).classes
+
+
 def _plain(part, device):
     """Return a tensor on a device, one that gradients may be taken of."""
     part = part.detach().to(device)

@@ -150,8 +150,8 @@ def search(objective, origin, steps, gamma, init_norm):
         # Larger until a row has succeeded and failed: until then little is known of its distance.
         missed |= ~success if step else False
         settled = missed & distance.isfinite()
-        fading = gamma * (LAST_GAMMA + (1 - LAST_GAMMA) * cosine)
-        change = torch.where(settled, fading, UNSETTLED * gamma)
+        fading = LAST_GAMMA + (1 - LAST_GAMMA) * cosine
+        change = gamma * (UNSETTLED + (fading - UNSETTLED) * settled.to(norm.dtype))
         factor = 1 + torch.where(success, -change, change)
         norm = torch.minimum(factor.mul_(norm), farthest)
         scale = norm / perturbation.norm(dim=1).clamp_min_(FLAT)

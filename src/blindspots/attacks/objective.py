@@ -8,7 +8,7 @@ import torch
 # the length of the perturbation: logits move by a few 1e-6 with the batch size, and a point on the
 # boundary itself could flip when it is evaluated again.
 SUCCESS_MARGIN = 1e-5
-# For tiny perturbations that is less than the rounding of the logits, relative to the larger of two.
+# For tiny perturbations that is less than the rounding of the logits, relative to the larger one.
 ROUNDING = 1e-6
 # Logits in other units are scaled so that the margin of the clean image is about 4: otherwise
 # probabilities are 0 and 1 on both sides of the boundary, and squares of gradients leave the range.
@@ -44,9 +44,7 @@ class Objective:
         """Return the objective of the rows of an index tensor only."""
         targets = None if self.targets is None else self.targets[keep]
         scale = None if self.scale is None else self.scale[keep]
-        return Objective(
-            self.model, self.shape, self.labels[keep], targets, scale, self.careful
-        )
+        return Objective(self.model, self.shape, self.labels[keep], targets, scale, self.careful)
 
     def suit(self, origin):
         """Choose scale and care by the clean images (B, n), and keep what was seen there.
@@ -146,7 +144,7 @@ class Objective:
         return self._backward(logits, points, slope), self._smallest_margin(z, top)
 
     def _forward(self, points):
-        """Return points that gradients are taken of, their logits, these without history, others."""
+        """Return points to take gradients of, their logits, these detached, and the others."""
         points = points.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = self.logits(points)

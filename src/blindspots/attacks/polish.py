@@ -54,6 +54,7 @@ def polish(objective, origin, start, distance, *, steps, cut_steps, competitors)
     Returns
     -------
     best : torch.Tensor, shape (B, n)
+        The origin where no point had its margin.
     distance : torch.Tensor, shape (B,)
         Euclidean length of the perturbation; infinite where no point had its margin.
     residual : torch.Tensor, shape (B,)
@@ -89,6 +90,9 @@ def polish(objective, origin, start, distance, *, steps, cut_steps, competitors)
     # Successes stay what they are: evaluated among other images, a margin moves by rounding and
     # may miss what it must keep, although it is still above zero.
     residual, used = certificate(objective, origin, best, competitors)
+    found = distance.isfinite()
+    residual = torch.where(found, residual, torch.nan)
+    best = torch.where(found[:, None], best, origin)
     return best, distance, residual, evaluations + used
 
 

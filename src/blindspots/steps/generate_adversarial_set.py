@@ -4,7 +4,7 @@ import logging
 
 import torch
 
-from blindspots.attacks.best_of import MEMBERS, BestOfResult
+from blindspots.attacks.best_of import BestOfResult, members_for
 from blindspots.attacks.external import AttackError
 from blindspots.attacks.methods import method
 from blindspots.attacks.targets import choose_targets
@@ -61,7 +61,8 @@ def main(job, options):
     except AttackError as error:
         raise UserError(str(error)) from error
     if "winners" in found:
-        _log_shares(found, attack["options"].get("members", MEMBERS))
+        members = attack["options"].get("members") or members_for(logits.shape[1])
+        _log_shares(found, members)
     arrays = to_arrays({**found, "labels": labels[part]})
     arrays["indices"] = indices[part]
     write_set(
