@@ -14,6 +14,7 @@ from torch import nn
 
 from blindspots.attacks.chunks import attack_in_chunks
 from blindspots.attacks.polish import certified
+from blindspots.seeding import seeded
 from blindspots.torchvision_import import import_with_torchvision
 
 # adv-lib's attacks with a Euclidean norm, and what they are told besides the user's options.
@@ -71,8 +72,7 @@ def external(method):
             counted = _Counted(model)
             start = origin.view(len(origin), *objective.shape)
             # Random starts are the same in every run.
-            with torch.enable_grad(), torch.random.fork_rng():
-                torch.manual_seed(0)
+            with torch.enable_grad(), seeded(0, origin.device):
                 found = call(counted, start.clone(), objective.labels, objective.targets, **options)
             passes = -(-counted.images // len(origin))
             best, distance, residual, used = judged(method, found, objective, origin)
@@ -201,7 +201,8 @@ def _foolbox(name):
 
 def _user(method, module, name):
     try:
-        function = getattr(importlib.import_module(module), name)
+        with seeded(0):
+            function = getattr(importlib.import_module(module), name)
     except ImportError as error:
         raise AttackError(f"{method} cannot be imported: {error}") from error
     except AttributeError:

@@ -5,6 +5,8 @@ import importlib
 import torch
 from torch import nn
 
+from blindspots.seeding import seeded
+
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 
@@ -21,7 +23,8 @@ def build_network(architecture, shape, classes, seed):
         Shape of one image, (channels, height, width).
     classes : int
     seed : int
-        Seed of the weights; the global random state is left alone.
+        Seed of the weights, whether torch, numpy or Python draws them; the global random states
+        are left alone.
 
     Returns
     -------
@@ -34,11 +37,12 @@ def build_network(architecture, shape, classes, seed):
         If a user's factory returns something else.
     """
     kind = architecture["kind"]
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        if ":" in kind:
-            return _user_network(kind, architecture.get("options", {}), shape, classes)
-        return BUILDERS[kind](architecture, shape, classes)
+    build = _user_network if ":" in kind else BUILDERS[kind]
+    if ":" in kind:
+        with seeded(0):  # what the module draws belongs to no network
+            importlib.import_module(kind.partition(":")[0])
+    with seeded(seed):
+        return build(architecture, shape, classes)
 
 
 def linear_layers(network):
@@ -94,12 +98,13 @@ def _conv(architecture, shape, classes):
     return network.to(memory_format=torch.channels_last)
 
 
-def _user_network(reference, options, shape, classes):
+def _user_network(architecture, shape, classes):
+    reference = architecture["kind"]
     module, _, name = reference.partition(":")
     factory = getattr(importlib.import_module(module), name, None)
     if factory is None:
         raise ValueError(f"{reference}: the module has no {name}")
-    network = factory(shape, classes, **options)
+    network = factory(shape, classes, **architecture.get("options", {}))
     if not isinstance(network, nn.Module):
         raise ValueError(f"{reference} returned {type(network).__name__}, not a torch.nn.Module")
     images = torch.full((2, *shape), 0.5)
@@ -107,10 +112,14 @@ def _user_network(reference, options, shape, classes):
         logits = network.eval()(images)
     if not bool((images == 0.5).all()):
         raise ValueError(f"{reference} changes the images that it is given")
+    if not isinstance(logits, torch.Tensor):
+        raise ValueError(f"{reference} maps images to {type(logits).__name__}, not to a tensor")
     if logits.shape != (2, classes):
         raise ValueError(
             f"{reference} maps 2 images to {tuple(logits.shape)}, not to logits (2, {classes})"
         )
+    if not logits.is_floating_point() or not bool(logits.isfinite().all()):
+        raise ValueError(f"{reference} maps grey images to logits that are not finite numbers")
     return network.train()
 
 

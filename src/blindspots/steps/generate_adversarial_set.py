@@ -13,6 +13,7 @@ from blindspots.errors import UserError
 from blindspots.models.inference import logits_of
 from blindspots.parts import part_of
 from blindspots.progress import Progress
+from blindspots.seeding import seeded
 from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images, to_arrays
@@ -30,7 +31,8 @@ def main(job, options):
     )
     network, _ = load_network(options.model, job.upstream("model"), device)
     chunk = spec["chunk"]
-    logits = logits_of(network, images, chunk)
+    with seeded(0, device):  # the same in every part
+        logits = logits_of(network, images, chunk)
     right = logits.argmax(1) == labels
     left_out = int((~right).sum())
     LOG.info("%d images, %d left out: already misclassified", len(images), left_out)
@@ -92,9 +94,10 @@ def _attacked(network, images, labels, targets, attack, chunk, checkpoint):
     for start in range(done, len(images), chunk):
         part = slice(start, start + chunk)
         goal = targets[part] if isinstance(targets, torch.Tensor) else targets
-        result = attack_images(
-            network, images[part], labels[part], targets=goal, chunk=chunk, **attack["options"]
-        )
+        with seeded(0, images.device):  # the same in every part, and after an interruption
+            result = attack_images(
+                network, images[part], labels[part], targets=goal, chunk=chunk, **attack["options"]
+            )
         parts.append({name: value.cpu() for name, value in vars(result).items()})
         checkpoint.save("attack", joined)
         progress.report(min(start + chunk, len(images)), "")
