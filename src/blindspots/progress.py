@@ -8,6 +8,11 @@ LOG = logging.getLogger(__name__)
 SECONDS = 5  # between two reports
 
 
+def announce(text):
+    """Say something once that a user should see, where progress is shown."""
+    LOG.info(text)
+
+
 class Progress:
     """Reports progress and the time left to the log, at most once in five seconds.
 

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 from copy import deepcopy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,8 @@ from blindspots.data.catalogue import CATALOGUE, IDX_FILES, Entry
 from blindspots.data.datasets import load_dataset
 from blindspots.errors import UserError
 from blindspots.models.networks import build_network
+from blindspots.steps import train_model
+from blindspots.steps.job import Job
 from blindspots.steps.loading import load_adversarial_set, load_images
 from blindspots.steps.tabulate import read_printed
 from blindspots.steps.weights import load_network
@@ -900,3 +903,199 @@ def test_training_that_diverges(root, tmp_path):
     assert line.startswith("error: the training of m.safetensors diverged, its loss is ")
     assert line.endswith("; lower the model's learning_rate or weight_decay")
     assert list(tmp_path.iterdir()) == [data]
+
+
+KEPT = """
+import numpy as np
+import torch
+from torch import nn
+
+def plain(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[1] * shape[2], classes))
+
+class Cast(nn.Module):
+    def __init__(self, shape, classes, dtype):
+        super().__init__()
+        self.layer = plain(shape, classes).to(dtype)
+    def forward(self, images):
+        return self.layer(images.to(self.layer[1].weight.dtype)).float()
+
+def half(shape, classes):
+    return Cast(shape, classes, torch.bfloat16)
+
+def with_buffer(shape, classes, **kind):
+    network = plain(shape, classes)
+    network.register_buffer("own", kind["buffer"])
+    return network
+
+def complex_buffer(shape, classes):
+    return with_buffer(shape, classes, buffer=torch.ones(2) + 1j)
+
+def sparse(shape, classes):
+    return with_buffer(shape, classes, buffer=torch.eye(3).to_sparse())
+
+def quantised(shape, classes):
+    tensor = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    return with_buffer(shape, classes, buffer=tensor)
+
+class Extra(nn.Sequential):
+    def get_extra_state(self):
+        return {"version": 3}
+    def set_extra_state(self, state):
+        pass
+
+def extra(shape, classes):
+    return Extra(*plain(shape, classes))
+
+def not_finite(shape, classes):
+    network = plain(shape, classes)
+    unused = nn.Parameter(torch.full((3,), torch.nan))
+    network.register_parameter("unused", unused)
+    return network
+
+class Features(nn.Sequential):
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.directions = torch.tensor(np.random.randn(4, 4)).float()
+    def forward(self, images):
+        return super().forward(images.flatten(1) @ self.directions)
+
+def random_features(shape, classes):
+    return Features(*plain(shape, classes))
+
+class Growing(nn.Sequential):
+    built = 0
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        Growing.built += 1
+        for number in range(Growing.built):
+            self.register_buffer(f"extra{number}", torch.zeros(1))
+
+def growing(shape, classes):
+    return Growing(*plain(shape, classes))
+
+def frozen(shape, classes):
+    return plain(shape, classes).requires_grad_(False)
+
+def without_weights(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(classes))
+
+class Detached(nn.Sequential):
+    def forward(self, images):
+        return super().forward(images).detach()
+
+def detached(shape, classes):
+    return Detached(*plain(shape, classes))
+
+def elsewhere(shape, classes):
+    return plain(shape, classes).to("meta")
+
+def missing_file(shape, classes):
+    return torch.load("no such file")
+
+def key(shape, classes):
+    return {}["weights"]
+
+class Tied(nn.Module):
+    def __init__(self, inputs, classes):
+        super().__init__()
+        self.first, self.last = nn.Linear(inputs, inputs), nn.Linear(inputs, inputs)
+        self.last.weight = self.first.weight
+        self.head = nn.LazyLinear(classes)
+        self.register_buffer("mask", torch.full((2, 3), -torch.inf).T)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+    def forward(self, images):
+        return self.head(self.last(self.first(images.flatten(1)).relu()))
+
+def tied(shape, classes):
+    return Tied(shape[1] * shape[2], classes)
+"""
+REFUSED = {
+    "half": "its layer.1.weight is torch.bfloat16",
+    "complex_buffer": "its own is torch.complex64",
+    "sparse": "its own is torch.float32, torch.sparse_coo, which is not saved",
+    "quantised": "its own is torch.qint8",
+    "extra": "its _extra_state is of type dict, not a tensor",
+    "not_finite": "its unused is not finite",
+    "random_features": "it answers otherwise when it is built again and given its weights",
+    "growing": "Unexpected key|Missing key",
+    "frozen": "no weights to train, or all of them are frozen",
+    "without_weights": "no weights to train, or all of them are frozen",
+    "detached": "does not require grad",
+    "elsewhere": "meta",
+    "missing_file": "FileNotFoundError: .*no such file",
+    "key": "KeyError: 'weights'",
+}
+TRAINING = {"optimizer": "sgd", "weight_decay_convention": "half_l2", "weight_decay": [1e-4]}
+TRAINING |= {"epochs": 1, "batch_size": 2, "learning_rate": 0.1, "momentum": 0.5}
+
+
+@pytest.fixture
+def train_own(tmp_path, monkeypatch):
+    """Return a function that trains a network of KEPT, and the folder that it is kept in."""
+    monkeypatch.setattr(artifacts, "HOST", "here")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_kept.py").write_text(KEPT)
+    data = tmp_path / "data.safetensors"
+    artifacts.write_tensors(data, GOOD_DATA, {"job": JOB, "facts": FACTS})
+
+    def train(factory):
+        spec = {
+            "architecture": {"kind": f"own_kept:{factory}"},
+            "training": TRAINING,
+            "split": {"of": "train"},
+            "seed": 0,
+            "device": "cpu",
+            "upstream": {"data": JOB},
+        }
+        options = SimpleNamespace(data=data, output=tmp_path / "m.safetensors")
+        train_model.main(Job(spec, "code", JOB, 1), options)
+        return options.output
+
+    yield train
+    sys.modules.pop("own_kept", None)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("factory", REFUSED)
+def test_network_that_cannot_be_kept_is_refused_before_it_is_trained(
+    factory, train_own, monkeypatch
+):
+    monkeypatch.setattr(train_model, "train_classifier", lambda *_: pytest.fail("was trained"))
+    with pytest.raises(
+        UserError, match=f"own_kept:{factory} failed: .*({REFUSED[factory]})"
+    ) as told:
+        train_own(factory)
+    assert "\n" not in str(told.value)
+
+
+def test_unusual_network_is_kept(train_own, caplog):
+    """Shared, lazy, not contiguous weights, an infinite buffer; it is said what is trained."""
+    with caplog.at_level("INFO"):
+        network, _ = load_network(train_own("tied"), JOB, torch.device("cpu"))
+    assert torch.equal(network.first.weight, network.last.weight)
+    assert "training 74 of 74 weights of own_kept:tied" in caplog.text
+    assert "from the values that it returned: weights that were trained before" in caplog.text
+
+
+def test_weights_that_are_not_finite_after_training(train_own, monkeypatch):
+    """With a loss that still was."""
+
+    def spoil(network, *_):
+        torch.nn.init.constant_(network[1].weight, torch.inf)
+        return {"loss": 1.0, "converged": None}
+
+    monkeypatch.setattr(train_model, "train_classifier", spoil)
+    with pytest.raises(
+        UserError, match=r"diverged, its 1\.weight is not finite; lower the model's"
+    ):
+        train_own("plain")
+
+
+def test_output_that_cannot_be_written_is_told_before_the_work(root, tmp_path):
+    """A folder in its place; the step has not even read its data."""
+    (tmp_path / "m.safetensors").mkdir()
+    done = run_step(
+        root, "train_model", {}, tmp_path, "--data", "none", "--output", "m.safetensors"
+    )
+    assert told_in_one_line(done) == "error: m.safetensors: a folder is where a file should be"

@@ -5,7 +5,10 @@ import hashlib
 import io
 import os
 import pickle
+import random
+import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -141,6 +144,14 @@ class Noisy(nn.Module):
         return self.layers(images)
 
 
+class NoisyElsewhere(Noisy):
+    """Draws from the global generators of numpy and Python, which know nothing of torch's."""
+
+    def forward(self, images):
+        noise = torch.tensor(np.random.randn(*images.shape)).float()
+        return super().forward(images + 0.1 * noise * random.gauss(0, 1))
+
+
 LBFGS = {"optimizer": "lbfgs", "max_evaluations": 90, "history": 10, "tolerance": 1e-9}
 ADAM = {"optimizer": "adam", "epochs": 4, "batch_size": 32, "learning_rate": 0.01}
 SGD = {"optimizer": "sgd", "epochs": 4, "batch_size": 32, "learning_rate": 0.1, "momentum": 0.9}
@@ -155,7 +166,8 @@ CASES = {
     ),
     "adam": (MLP, ADAM),
     "sgd": (MLP, SGD),
-    "dropout": (None, ADAM),
+    "dropout": (Noisy, ADAM),
+    "numpy and random": (NoisyElsewhere, ADAM),
 }
 
 
@@ -167,7 +179,8 @@ def test_training_goes_on_with_the_same_result(case, digits):
 
     def train(checkpoint):
         torch.manual_seed(0)
-        network = build_network(architecture, (1, 8, 8), 10, 0) if architecture else Noisy()
+        own = callable(architecture)
+        network = architecture() if own else build_network(architecture, (1, 8, 8), 10, 0)
         images, labels = digits[0][:200], digits[1][:200]
         torch.manual_seed(1)
         record = train_classifier(network, images, labels, training, 0, checkpoint)
@@ -191,22 +204,50 @@ def test_training_goes_on_with_the_same_result(case, digits):
         assert torch.equal(found[name], value), name
 
 
-def test_attack_goes_on_with_the_same_result(mlp, digits):
-    """Killed after each chunk."""
+SCATTERED = """
+import random
+
+import numpy as np
+import torch
+
+SHIFT = random.random() + np.random.rand() + torch.rand(1).item()
+
+
+def scattered(model, images, labels, targets):
+    noise = torch.tensor(np.random.rand(*images.shape)).float()
+    return (images + (0.1 * SHIFT + random.random()) * noise + torch.rand_like(images)) % 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("best_of", {}),
+        ("own_attacks:scattered", {}),
+        ("best_of", {"members": [{"method": "ddn"}, {"method": "own_attacks:scattered"}]}),
+    ],
+)
+def test_attack_goes_on_with_the_same_result(method, options, mlp, digits, tmp_path, monkeypatch):
+    """Killed after each chunk, each life of which imports a user's module anew."""
+    (tmp_path / "own_attacks.py").write_text(SCATTERED)
+    monkeypatch.syspath_prepend(tmp_path)
     from blindspots.steps.generate_adversarial_set import _attacked
 
     images, labels = digits[0][:25], digits[1][:25]
     targets = (labels + 1) % 10
-    attack = {"method": "best_of", "options": {}}
+    attack = {"method": method, "options": options}
     wanted = _attacked(mlp, images, labels, targets, attack, 10, Memory())
     stages = {}
     for done in (10, 20, 25):
         life = Memory(stages, lives=1)
+        sys.modules.pop("own_attacks", None)
+        random.seed(done), np.random.seed(done), torch.manual_seed(done)
         with pytest.raises(KeyboardInterrupt):
             _attacked(mlp, images, labels, targets, attack, 10, life)
         stages = life.stages
         assert len(stages["attack"]["success"]) == done
     found = _attacked(mlp, images, labels, targets, attack, 10, Memory(stages, lives=1))
+    sys.modules.pop("own_attacks", None)
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=0, equal_nan=True)

@@ -1,9 +1,11 @@
 """Attacks of other libraries and of users: found, called, and not taken on trust."""
 
+import random
 import sys
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -333,13 +335,30 @@ def test_what_is_no_batch_of_images_is_refused(user, problem, returned, message)
         user(lambda network, x, y, t: returned(x))(model, images, labels)
 
 
-def test_random_attacks_are_the_same_in_every_run(user, problem):
+@pytest.mark.parametrize(
+    "draw",
+    [
+        torch.rand_like,
+        lambda x: torch.tensor(np.random.rand(*x.shape)).to(x),
+        lambda x: torch.full_like(x, random.random()),
+    ],
+    ids=["torch", "numpy", "random"],
+)
+def test_random_attacks_are_the_same_in_every_run(user, problem, draw):
+    """Whatever they draw from; the global random states are left alone."""
     model, images, labels, _, _ = problem
-    attack = user(lambda network, x, y, t: torch.rand_like(x))
-    state = torch.random.get_rng_state()
+    drawn = []
+
+    def attack(network, x, y, t):
+        drawn.append(draw(x))
+        return drawn[-1]
+
+    attack = user(attack)
+    states = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     one, other = (attack(model, images, labels) for _ in range(2))
-    assert torch.equal(one.images, other.images)
-    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(one.images, other.images) and torch.equal(*drawn)
+    assert torch.equal(torch.random.get_rng_state(), states[0])
+    assert states[1:] == (random.getstate(), np.random.get_state()[1].tolist())
 
 
 @pytest.mark.parametrize(

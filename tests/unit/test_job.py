@@ -42,6 +42,21 @@ def test_mistakes_are_told_in_the_log(body, said):
     assert step.returncode == 1
 
 
+def test_draws_of_a_step_follow_from_its_job():
+    """Of torch, numpy and Python alike; another specification draws others."""
+    body = "import random, numpy, torch; print(random.random(), numpy.random.rand(), torch.rand(1))"
+    drawn = []
+    for spec in ("{}", "{}", '{"seed": 1}'):
+        command = [sys.executable, "-c", f"import torch\n{STEP.format(body=body)}"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(
+            [*command, "--spec", spec, "--code", "c"], env=environment, capture_output=True
+        )
+        drawn.append(done.stdout.split(maxsplit=2))
+    assert len(drawn[0]) == 3 and drawn[0] == drawn[1]
+    assert all(one != other for one, other in zip(drawn[0], drawn[2], strict=True))
+
+
 def test_defects_keep_their_traceback():
     step = start('raise OSError(errno.EIO, "I/O error")', stderr=subprocess.PIPE)
     assert b"Traceback" in step.communicate()[1]

@@ -31,6 +31,7 @@ class Problem:
     lower: Any
     upper: Any
     solution: Any = None
+    gtol: float = 1e-8
 
 
 class Quadratics:
@@ -111,6 +112,77 @@ def in_a_valley(size, lower, upper):
     return Problem(rosenbrock, starts.repeat(1, size // 2), lower, upper)
 
 
+def column(*starts):
+    """Starts of one variable, (B, 1)."""
+    return torch.tensor(starts, dtype=torch.float64)[:, None]
+
+
+def linear(size, upper, slope=1.0):
+    """A random linear function (-slope x for one variable) from the lower bound."""
+    slopes = -slope * torch.ones(1) if size == 1 else torch.randn(size, generator=seeded())
+    slopes = slopes.double()
+    start = torch.zeros(1, size, dtype=torch.float64)
+    return Problem(lambda x, rows: ((x * slopes).sum(1), slopes.expand_as(x)), start, 0.0, upper)
+
+
+def linear_but_for_one(size):
+    """One variable with curvature, whose pair says nothing about the others."""
+    slopes = torch.linspace(0, -1, size).double()
+
+    def fun(x, rows):
+        gradient = slopes.repeat(len(x), 1)
+        gradient[:, 0] += x[:, 0] - 0.5
+        return (x * slopes).sum(1) + (x[:, 0] - 0.5).square() / 2, gradient
+
+    return Problem(fun, torch.zeros(1, size, dtype=torch.float64), 0.0, 1e4)
+
+
+def slope_that_grows(x, rows):
+    """The function 1e-9 x^3 / 3 - x, minimal at 1e4.5."""
+    return (1e-9 * x**3 / 3 - x).sum(1), 1e-9 * x.square() - 1
+
+
+def shifted(factor, lower, upper, size=5):
+    """The sum of (k_i x_i - 1)^2 from 0, k from the factor to so many times it."""
+    factors = factor * torch.arange(1, size + 1).double()
+
+    def fun(x, rows):
+        rest = factors * x - 1
+        return rest.square().sum(1), 2 * factors * rest
+
+    start = torch.zeros(1, size, dtype=torch.float64)
+    return Problem(fun, start, lower, upper, gtol=1e-9 * factor)
+
+
+def scaled(problem, size, height):
+    """Variables so many times as large, and values."""
+
+    def fun(x, rows):
+        value, gradient = problem.fun(x / size, rows)
+        return height * value, height / size * gradient
+
+    lower, upper = size * problem.lower, size * problem.upper
+    solution = None if problem.solution is None else size * problem.solution
+    gtol = problem.gtol * height / size
+    return Problem(fun, size * problem.x0, lower, upper, solution, gtol)
+
+
+def plateau(x, rows):
+    """The sum of -1 / (1 + x^2), flat far away."""
+    below = 1 + x.square()
+    return -(1 / below).sum(1), 2 * x / below.square()
+
+
+def walls(x, rows):
+    """The sum of exp(60 x) - 1000 x."""
+    power = torch.exp(60 * x)
+    return (power - 1000 * x).sum(1), 60 * power - 1000
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
 PROBLEMS = {
     "sphere": lambda: quadratic(10, 1.0),
     "quadratic": lambda: quadratic(10, 10.0),
@@ -128,18 +200,39 @@ PROBLEMS = {
     "Rosenbrock in 10, inside": lambda: in_a_valley(10, -1.5, 1.5),
     "Rosenbrock in 10, stopped": lambda: in_a_valley(10, -INF, 0.8),
     "Rosenbrock in 10, without bounds": lambda: in_a_valley(10, -INF, INF),
+    "linear in 784": lambda: linear(784, 1.0),
+    "linear in 784, far away": lambda: linear(784, 1e5),
+    "linear in one": lambda: linear(1, 2000.0),
+    "linear and steep": lambda: linear(1, 2000.0, slope=1e8),
+    "linear but for one": lambda: linear_but_for_one(784),
+    "slope that grows": lambda: Problem(slope_that_grows, column(0.0), 0.0, 1e6, gtol=1e-6),
+    "tiny variables": lambda: shifted(1e12, -INF, INF),
+    "tiny variables in a huge box": lambda: shifted(1e8, 0.0, 1.0),
+    "one tiny variable": lambda: shifted(1e16, -INF, INF, size=1),
+    "huge variables": lambda: shifted(1e-4, -INF, INF),
+    "huge variables in a box": lambda: shifted(1e-6, 0.0, 3e6),
+    "tiny valley": lambda: scaled(in_a_valley(2, -2.0, 2.0), 1e-8, 1.0),
+    "huge valley": lambda: scaled(in_a_valley(2, -2.0, 2.0), 1e3, 1.0),
+    "tiny values": lambda: scaled(in_a_valley(2, -2.0, 2.0), 1.0, 1e-8),
+    "huge values": lambda: scaled(in_a_valley(2, -2.0, 2.0), 1.0, 1e8),
+    "values beyond all squares": lambda: scaled(quadratic(10, 10.0, bounded=False), 1.0, 1e160),
+    "bounds far away": lambda: scaled(in_a_valley(4, -1e8, 1e8), 1.0, 1.0),
+    "large gradients": lambda: scaled(quadratic(10, 10.0, bounded=False), 1.0, 1e10),
+    "start at a bound": lambda: Problem(rosenbrock, column(-1.5).repeat(1, 4), -1.5, 1.3),
+    "flat start": lambda: Problem(plateau, column(10.0, 100.0, 30.0), -INF, INF, gtol=1e-9),
+    "steep walls": lambda: Problem(walls, column(-0.5, 0.0, -3.0), -3.0, 2.0, gtol=1e-6),
 }
 
 
 def solve_by_scipy(problem, row):
-    """Return scipy's solution of one row as an array."""
+    """Return scipy's result of one row, which has its solution as an array."""
 
     def fun(x):
         value, gradient = problem.fun(torch.tensor(x)[None], torch.tensor([row]))
         return value.item(), gradient[0].numpy()
 
     lower, upper = (
-        torch.as_tensor(bound, dtype=torch.float64).expand_as(problem.x0)[row].numpy()
+        torch.as_tensor(bound).double().expand_as(problem.x0)[row].numpy()
         for bound in (problem.lower, problem.upper)
     )
     with threadpool_limits(1):  # threads of BLAS wait for each other, longer than they work
@@ -149,23 +242,32 @@ def solve_by_scipy(problem, row):
             jac=True,
             bounds=np.stack([lower, upper], axis=1),
             method="L-BFGS-B",
-            options=TIGHT,
-        ).x
+            options={"ftol": 0.0, "gtol": problem.gtol},
+        )
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_solution_is_that_of_scipy(name):
-    """And the one that the problem was built from, if it was."""
+    """And the one that the problem was built from, if it was; within twice its evaluations."""
     problem = PROBLEMS[name]()
-    result = minimize(problem.fun, problem.x0, problem.lower, problem.upper, **TIGHT)
+    lower, upper = (torch.as_tensor(bound).double() for bound in (problem.lower, problem.upper))
+    result = minimize(problem.fun, problem.x0, lower, upper, ftol=0.0, gtol=problem.gtol)
     assert result.success.all(), result.message
-    wanted = np.stack([solve_by_scipy(problem, row) for row in range(len(problem.x0))])
-    scale = np.maximum(1, np.abs(wanted))
-    np.testing.assert_array_less(np.abs(result.x.numpy() - wanted) / scale, 1e-5)
-    if problem.solution is not None:
-        np.testing.assert_allclose(result.x, problem.solution, rtol=0, atol=1e-5)
+    theirs = [solve_by_scipy(problem, row) for row in range(len(problem.x0))]
+    wanted = np.stack([one.x for one in theirs])
     value, _ = problem.fun(result.x, torch.arange(len(problem.x0)))
     torch.testing.assert_close(result.fun, value)
+    assert result.nfev.sum() <= 2 * sum(one.nfev for one in theirs)
+    if problem.solution is not None:
+        size = problem.solution.abs().amax()
+        np.testing.assert_allclose(result.x / size, problem.solution / size, rtol=0, atol=1e-5)
+    low = np.nan_to_num([one.fun for one in theirs], nan=1e300)
+    start = problem.fun(problem.x0.clamp(lower, upper), torch.arange(len(low)))[0].numpy()
+    excess = (result.fun.numpy() - low) / (start - low).clip(1e-300)
+    assert (excess <= 1e-6).all(), excess
+    alike = excess >= -1e-6  # elsewhere scipy stops too early
+    scale = max(np.abs(wanted).max(), problem.x0.abs().max().item())
+    np.testing.assert_array_less(np.abs(result.x.numpy() - wanted)[alike] / scale, 1e-5)
 
 
 class Recorder:
@@ -317,7 +419,7 @@ def test_line_search_without_decrease_is_a_failure(place):
     result = minimize(fun, start, -INF, INF, gtol=0.0, ftol=0.0)
     assert result.message == [MESSAGES["stuck"]] * 2
     assert not result.success.any()
-    assert (result.nit == 0).all() and (result.nfev > 10).all()
+    assert (result.nit == 0).all() and (result.nfev < 60).all()
     assert torch.equal(result.x, start)
 
 
@@ -364,19 +466,20 @@ def test_holes_in_the_function_are_stepped_back_from(poison, slope):
 
     start = torch.tensor([[5.0, 0.01], [100.0, 3.0], [0.5, 80.0]]).double()
     result = minimize(fun, start, -50.0, 1000.0, **TIGHT)
-    assert set(holes) == {0, 1, 2}
+    assert {1, 2} <= set(holes)
     assert result.success.all()
     torch.testing.assert_close(result.x, torch.ones_like(start), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("poison", [torch.nan, INF])
+@pytest.mark.parametrize("poison", [torch.nan, INF, -INF])
 def test_start_in_a_hole_stays_there(poison):
-    """A function that has no value anywhere: the row ends soon, where it was, as a failure."""
+    """A function that has no value anywhere: the row ends at once, where it was, as a failure."""
     fun = Recorder(lambda x, rows: (torch.full_like(x[:, 0], poison), 2 * (x - 1)))
     start = torch.full((1, 3), 0.7).double()
     result = minimize(fun, start, -2.0, 2.0, maxfun=300)
     assert torch.equal(result.x, start)
-    assert not result.success[0] and result.nfev[0] < 100
+    assert not result.success[0] and result.nfev[0] == 1
+    assert result.message == ["stopped: value or gradient at the start is not finite"]
     assert all(points.isfinite().all() for points in fun.points)
 
 
@@ -445,11 +548,22 @@ def test_longer_history_needs_fewer_evaluations():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"x0": torch.zeros(3)}, "x0 must be floating point of shape"),
-        ({"x0": torch.zeros(1, 2, 3)}, "x0 must be floating point of shape"),
-        ({"x0": torch.zeros(2, 3, dtype=torch.int64)}, "x0 must be floating point"),
-        ({"x0": torch.zeros(0, 3)}, "x0 must be floating point of shape"),
-        ({"x0": torch.zeros(2, 0)}, "x0 must be floating point of shape"),
+        ({"x0": torch.zeros(3)}, "x0 must have shape"),
+        ({"x0": torch.zeros(1, 2, 3)}, "x0 must have shape"),
+        ({"x0": torch.zeros(2, 3, dtype=torch.int64)}, "x0 must be .* float64, not torch.int64"),
+        ({"x0": torch.zeros(2, 3).half()}, "x0 must be .* float64, not torch.float16"),
+        ({"x0": torch.zeros(2, 3).bfloat16()}, "x0 must be .* float64, not torch.bfloat16"),
+        ({"x0": torch.zeros(2, 3) + 0j}, "x0 must be .* float64, not torch.complex64"),
+        ({"x0": np.zeros((2, 3))}, "x0 must be .* float64, not ndarray"),
+        ({"x0": torch.zeros(0, 3)}, "x0 must have shape"),
+        ({"x0": torch.zeros(2, 0)}, "x0 must have shape"),
+        ({"x0": torch.full((2, 3), 1e20)}, "x0 must be finite, and below 1.8e.16"),
+        ({"lower": "low"}, "lower must be numbers, not str"),
+        ({"lower": None}, "lower must be numbers, not NoneType"),
+        ({"upper": torch.ones(3) + 1j}, "upper must be real numbers"),
+        ({"lower": INF, "upper": INF}, "lower must be below infinity"),
+        ({"lower": -INF, "upper": -INF}, "upper above minus infinity"),
+        ({"gtol": torch.nan}, "gtol must be at least 0, not nan"),
         ({"x0": torch.full((2, 3), torch.nan)}, "x0 must be finite"),
         ({"x0": torch.full((2, 3), INF)}, "x0 must be finite"),
         ({"lower": torch.nan}, "lower must hold no NaN"),
@@ -525,6 +639,132 @@ def test_direction_and_step_are_kept_after_a_rejection():
     descent.aim(torch.tensor([True, False]))
     assert descent.step[0] == 1 and descent.step[1] == step[1]
     assert descent.direction[0] != direction[0] and descent.direction[1] == direction[1]
+
+
+ANSWERS = {
+    "double": lambda value, gradient: (value.double(), gradient.double()),
+    "single": lambda value, gradient: (value.float(), gradient.float()),
+    "arrays": lambda value, gradient: (value.numpy(), gradient.numpy()[:, ::-1][:, ::-1]),
+    "lists": lambda value, gradient: [value.tolist(), gradient.tolist()],
+    "graph": lambda value, gradient: (value.requires_grad_(), gradient.requires_grad_()),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_answers_of_another_type_are_cast(dtype, answer):
+    def fun(x, rows):
+        assert x.dtype == dtype
+        return ANSWERS[answer]((x - 0.3).square().sum(1), 2 * (x - 0.3))
+
+    result = minimize(fun, torch.ones(2, 3, dtype=dtype), 0, np.ones(3))
+    assert result.success.all() and result.x.dtype == result.fun.dtype == dtype
+    torch.testing.assert_close(result.x, torch.full((2, 3), 0.3, dtype=dtype), atol=1e-4, rtol=0)
+
+
+def test_whole_numbers_are_cast():
+    """A linear function over whole numbers, which the bounds are, too."""
+    result = minimize(
+        lambda x, rows: (x.sum(1).round().int(), torch.ones(x.shape, dtype=torch.int32)),
+        torch.full((1, 3), 5.0),
+        torch.tensor([1, 2, 3]),
+        9,
+    )
+    assert result.x.tolist() == [[1, 2, 3]] and result.success.all()
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (lambda v, g: v, "fun must return values and gradients, not Tensor"),
+        (lambda v, g: (v, g, g), "fun must return values and gradients"),
+        (lambda v, g: (v[:, None], g), r"values .* must have shape \(2,\), not \(2, 1\)"),
+        (lambda v, g: (v.sum(), g), r"values .* must have shape \(2,\), not \(\)"),
+        (lambda v, g: (v, g[:1]), r"gradients .* must have shape \(2, 3\), not \(1, 3\)"),
+        (lambda v, g: (v, None), "gradients that fun returns must be numbers, not NoneType"),
+        (lambda v, g: (v + 0j, g), "values that fun returns must be real numbers"),
+    ],
+)
+def test_answers_that_are_none_are_refused(answer, match):
+    with pytest.raises(ValueError, match=match):
+        minimize(lambda x, rows: answer(x.sum(1), torch.ones_like(x)), torch.ones(2, 3), 0.0, 1.0)
+
+
+def test_points_may_be_changed_by_the_function():
+    """They are its own."""
+
+    def fun(x, rows):
+        value, gradient = (x - 0.3).square().sum(1), 2 * (x - 0.3)
+        x.zero_().requires_grad_()
+        return value, gradient
+
+    assert minimize(fun, torch.ones(2, 3), 0.0, 1.0).success.all()
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e30, 1e-30])
+def test_function_of_any_size_in_single_precision(factor):
+    """Its gradient is finite and its square is not, or is nothing."""
+
+    def fun(x, rows):
+        return factor * (x - 0.3).square().sum(1), 2 * factor * (x - 0.3)
+
+    result = minimize(fun, torch.ones(2, 5), -INF, INF, ftol=0.0, gtol=1e-5 * factor)
+    assert result.success.all() and result.fun.isfinite().all()
+    torch.testing.assert_close(result.x, torch.full((2, 5), 0.3), rtol=0, atol=1e-4)
+
+
+def test_function_that_falls_for_ever_is_no_success():
+    result = minimize(lambda x, rows: (-x.sum(1), -torch.ones_like(x)), torch.zeros(1, 2), 0, INF)
+    assert not result.success[0] and result.x.isfinite().all() and result.nfev[0] < 60
+    assert "grown so large" in result.message[0]
+
+
+@pytest.mark.parametrize("weight", [torch.nan, INF, 1e38, -INF])
+def test_row_whose_weight_overflows_stays_where_it_is(weight):
+    """And comes back with the next weight that does not."""
+    start = torch.full((2, 3), 0.5)
+
+    def fun(x):
+        return (x - 0.2).square().sum(1), 2 * (x - 0.2)
+
+    weights = torch.tensor([weight, 1.0])
+    descent = BoxedDescent(fun, start, 0.0, 1.0, pairs=2, anchor=start / 2, weight=weights)
+    fresh = torch.ones(2, dtype=torch.bool)
+    for _ in range(4):
+        descent.aim(fresh)
+        accepted, stuck = descent.trial()
+        assert not accepted[0] and stuck[0]
+        assert torch.equal(descent.point[0], start[0])
+    descent.weight = torch.ones(2)
+    for _ in range(30):
+        descent.aim(fresh)
+        descent.trial()
+    torch.testing.assert_close(descent.point, torch.full((2, 3), 0.225), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("poison", [torch.nan, INF, -INF])
+def test_row_whose_trial_is_poisoned_stays_where_it_was(poison):
+    """In the first trials the first row has no gradient; later it goes its way."""
+    calls = []
+
+    def fun(x):
+        calls.append(1)
+        value, gradient = (x - 0.2).square().sum(1), 2 * (x - 0.2)
+        if 1 < len(calls) < 5:
+            gradient[0] = poison
+        return value, gradient
+
+    start = torch.full((2, 3), 0.5)
+    descent = BoxedDescent(
+        fun, start, 0.0, 1.0, pairs=2, anchor=torch.zeros(2, 3), weight=torch.zeros(2)
+    )
+    fresh = torch.ones(2, dtype=torch.bool)
+    for trial in range(40):
+        descent.aim(fresh)
+        accepted, _ = descent.trial()
+        assert accepted[0].item() is False or trial >= 3
+        assert trial >= 3 or torch.equal(descent.point[0], start[0])
+    torch.testing.assert_close(descent.point, torch.full((2, 3), 0.2), rtol=0, atol=1e-4)
 
 
 def test_function_may_return_tensors_with_a_graph():

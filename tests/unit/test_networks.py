@@ -1,7 +1,9 @@
 """Architectures, and their construction from a description."""
 
+import random
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -81,6 +83,9 @@ def test_logits_of_many_images_in_chunks():
 
 
 USER_MODULE = """
+import random
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -89,12 +94,42 @@ def good(shape, classes, width=3):
     layers = [nn.Linear(size, width), nn.Dropout(0.5), nn.Linear(width, classes)]
     return nn.Sequential(nn.Flatten(), *layers)
 
+random.random(), np.random.rand(), torch.rand(1)
+
+def drawn(shape, classes):
+    network = nn.Linear(shape[1] * shape[2], classes)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor(np.random.randn(*network.weight.shape)))
+        network.bias.fill_(random.gauss(0, 1))
+    return nn.Sequential(nn.Flatten(), network)
+
 def no_module(shape, classes):
     return torch.relu
 
 class InPlace(nn.Linear):
     def forward(self, images):
         return super().forward(images.mul_(2).flatten(1))
+
+class Infinite(nn.Linear):
+    def forward(self, images):
+        return super().forward(images.flatten(1)) / 0
+
+class Several(nn.Linear):
+    def forward(self, images):
+        return super().forward(images.flatten(1)), images
+
+class Whole(nn.Linear):
+    def forward(self, images):
+        return super().forward(images.flatten(1)).long()
+
+def infinite(shape, classes):
+    return Infinite(shape[1] * shape[2], classes)
+
+def several(shape, classes):
+    return Several(shape[1] * shape[2], classes)
+
+def whole(shape, classes):
+    return Whole(shape[1] * shape[2], classes)
 
 def in_place(shape, classes):
     return InPlace(shape[1] * shape[2], classes)
@@ -123,12 +158,27 @@ def test_user_factory(user_module):
     assert torch.equal(one[1].weight, same[1].weight)
 
 
+def test_user_factory_that_draws_from_other_generators(user_module):
+    """Numpy's and Python's: weights follow from the seed, and the states are left alone."""
+    architecture = {"kind": f"{user_module}:drawn"}
+    random.seed(3), np.random.seed(3)
+    states = random.getstate(), np.random.get_state()[1].tolist()
+    first, same, other = (build_network(architecture, (1, 8, 8), 10, seed) for seed in (1, 1, 2))
+    assert states == (random.getstate(), np.random.get_state()[1].tolist())
+    for name in ("weight", "bias"):
+        assert torch.equal(getattr(first[1], name), getattr(same[1], name))
+        assert not torch.equal(getattr(first[1], name), getattr(other[1], name))
+
+
 @pytest.mark.parametrize(
     ("factory", "told"),
     [
         ("no_module", "torch.nn.Module"),
         ("wrong_shape", r"\(2, 11\)"),
         ("in_place", "changes the images that it is given"),
+        ("infinite", "logits that are not finite numbers"),
+        ("whole", "a tensor of type int64"),
+        ("several", "a tuple of 2"),
     ],
 )
 def test_user_factory_that_returns_something_else(user_module, factory, told):

@@ -1,9 +1,13 @@
-"""Draws that belong to an image."""
+"""Draws that belong to an image, and the global generators that other people's code draws from."""
+
+import random
 
 import numpy as np
 import pytest
+import torch
 
 from blindspots.randomness import BLOCK, gaussian_noise, random_wrong_labels, stable_seed
+from blindspots.seeding import random_state, restore_random_state, seed_globals, seeded
 
 INDICES = np.array([0, 1, BLOCK - 1, BLOCK, 3 * BLOCK + 7, 59999])
 
@@ -62,3 +66,45 @@ def test_targets_are_those_published():
     indices = np.array([0, 1, 255, 256, 9999])
     drawn = random_wrong_labels(np.zeros(5, np.int64), indices, 10, "test", 0)
     assert drawn.tolist() == [2, 4, 4, 8, 2]
+
+
+def draws():
+    """One number of every global generator and distribution that keeps a state."""
+    python = [random.random(), random.gauss(0, 1), random.randint(0, 9)]
+    arrays = [np.random.rand(), np.random.randn(), np.random.permutation(9).tolist()]
+    return [*python, *arrays, torch.rand(3).tolist(), torch.randn(3).tolist()]
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32, 2**63 - 1])
+def test_all_global_generators_are_seeded_and_restored(seed):
+    seed_globals(seed)
+    wanted = draws()
+    seed_globals(5)
+    expected = draws(), draws()
+    seed_globals(5)
+    assert draws() == expected[0]
+    with pytest.raises(KeyError), seeded(seed):
+        assert draws() == wanted
+        raise KeyError
+    assert draws() == expected[1]
+
+
+def test_seeds_tell_draws_apart():
+    found = []
+    for seed in (0, 1, 2**32, 2**33):
+        with seeded(seed):
+            found.append(draws())
+    for kind in zip(*found, strict=True):
+        if isinstance(kind[0], float):
+            assert len(set(kind)) == len(found)
+
+
+def test_random_state_goes_on(tmp_path):
+    """Through a file of plain values, also between the two numbers of a normal draw."""
+    device = torch.device("cpu")
+    random.gauss(0, 1), np.random.randn()
+    torch.save(random_state(device), tmp_path / "state")
+    wanted = draws()
+    draws()
+    restore_random_state(torch.load(tmp_path / "state", weights_only=True), device)
+    assert draws() == wanted

@@ -1,5 +1,7 @@
 """Training: weight decay, optimisers, and the sparse code."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -421,3 +423,45 @@ def test_network_without_layers_that_decay(few, settings):
     network, decay = Own(), {"weight_decay_convention": "half_l2", "weight_decay": [1e-4]}
     record = train_classifier(network, *few, {**decay, **settings}, 0)
     assert record["loss"] < 2.3
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("settings", [SGD, LBFGS])
+def test_network_without_weights_to_train(few, settings, frozen):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10) if frozen else nn.AvgPool1d(6))
+    network.requires_grad_(False)
+    decay = {"weight_decay_convention": "half_l2", "weight_decay": [1e-4]}
+    with pytest.raises(ValueError, match="no weights to train, or all of them are frozen"):
+        train_classifier(network, *few, {**decay, **settings}, 0)
+
+
+@pytest.mark.parametrize("settings", [{**SGD, "epochs": 50}, {**LBFGS, "max_evaluations": 900}])
+def test_divergence_ends_training_at_once(few, settings):
+    """A loss that is not a number does not become one again."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    nn.init.constant_(network[1].weight, 1e30)
+    decay = {"weight_decay_convention": "half_l2", "weight_decay": [1e-4]}
+    record = train_classifier(network, *few, {**decay, **settings}, 0)
+    assert not np.isfinite(record["loss"])
+    assert record["stopped_by"] == "divergence" and record["converged"] is False
+    assert record["evaluations"] < 30
+
+
+def test_network_of_a_user_that_draws_elsewhere(few):
+    """From numpy and Python in its forward pass: the same bytes, and another seed others."""
+
+    class Scattered(nn.Linear):
+        def forward(self, images):
+            noise = torch.tensor(np.random.randn(*images.shape)).float()
+            return super().forward((images + random.random() * noise).flatten(1))
+
+    def weights(seed):
+        random.seed(), np.random.seed()
+        network = Scattered(64, 10)
+        nn.init.zeros_(network.weight), nn.init.zeros_(network.bias)
+        decay = {"weight_decay_convention": "half_l2", "weight_decay": [1e-4]}
+        train_classifier(network, *few, {**decay, **SGD}, seed)
+        return network.weight
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))

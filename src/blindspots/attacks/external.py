@@ -17,6 +17,7 @@ from torch import nn
 from blindspots.attacks.chunks import attack_in_chunks
 from blindspots.attacks.polish import certified
 from blindspots.models.state import restored
+from blindspots.seeding import seeded
 from blindspots.torchvision_import import import_with_torchvision
 
 # adv-lib's attacks with a Euclidean norm, and what they are told besides the user's options.
@@ -79,8 +80,7 @@ def external(method):
             ]
             own = {name: _copied(value) for name, value in options.items()}
             # Random starts are the same in every run.
-            with restored(model), torch.enable_grad(), torch.random.fork_rng():
-                torch.manual_seed(0)
+            with restored(model), torch.enable_grad(), seeded(0, origin.device):
                 found = call(counted, *given, **own)
             passes = -(-counted.images // len(origin))
             best, distance, residual, used = judged(method, found, objective, origin)
@@ -222,7 +222,8 @@ def _foolbox(name):
 
 def _user(method, module, name):
     try:
-        function = getattr(importlib.import_module(module), name)
+        with seeded(0):
+            function = getattr(importlib.import_module(module), name)
     except ImportError as error:
         raise AttackError(f"{method} cannot be imported: {error}") from error
     except AttributeError:

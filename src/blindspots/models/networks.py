@@ -8,6 +8,7 @@ from torch import nn
 
 from blindspots.models.admission import admit
 from blindspots.models.state import frozen, restored
+from blindspots.seeding import seeded
 
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -25,7 +26,8 @@ def build_network(architecture, shape, classes, seed):
         Shape of one image, (channels, height, width).
     classes : int
     seed : int
-        Seed of the weights; the global random state is left alone.
+        Seed of the weights, whether torch, numpy or Python draws them; the global random states
+        are left alone.
 
     Returns
     -------
@@ -39,11 +41,12 @@ def build_network(architecture, shape, classes, seed):
         (`blindspots.models.admission.admit`).
     """
     kind = architecture["kind"]
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        if ":" in kind:
-            return _user_network(kind, architecture.get("options", {}), shape, classes)
-        return BUILDERS[kind](architecture, shape, classes)
+    build = _user_network if ":" in kind else BUILDERS[kind]
+    if ":" in kind:
+        with seeded(0):  # what the module draws belongs to no network
+            importlib.import_module(kind.partition(":")[0])
+    with seeded(seed):
+        return build(architecture, shape, classes)
 
 
 def linear_layers(network):
@@ -99,13 +102,14 @@ def _conv(architecture, shape, classes):
     return network.to(memory_format=torch.channels_last)
 
 
-def _user_network(reference, options, shape, classes):
+def _user_network(architecture, shape, classes):
+    reference = architecture["kind"]
     module, _, name = reference.partition(":")
     factory = getattr(importlib.import_module(module), name, None)
     if factory is None:
         raise ValueError(f"{reference}: the module has no {name}")
     with restored():
-        network = factory(shape, classes, **copy.deepcopy(options))
+        network = factory(shape, classes, **copy.deepcopy(architecture.get("options", {})))
     if not isinstance(network, nn.Module):
         raise ValueError(f"{reference} returned {type(network).__name__}, not a torch.nn.Module")
     images = torch.linspace(0, 1, 2 * _size(shape)).view(2, *shape)
@@ -113,6 +117,7 @@ def _user_network(reference, options, shape, classes):
         model = admit(network, images, name=reference)
         if model.dtype != images.dtype:
             raise ValueError(f"{reference} has weights of {model.dtype}; the images are float32")
+        logits = model(images)
         network(handed := images.clone())
     if not torch.equal(handed, images):
         raise ValueError(f"{reference} changes the images that it is given")
@@ -120,6 +125,8 @@ def _user_network(reference, options, shape, classes):
         raise ValueError(
             f"{reference} maps 2 images to {(2, model.classes)}, not to logits (2, {classes})"
         )
+    if not bool(logits.isfinite().all()):
+        raise ValueError(f"{reference} maps images to logits that are not finite numbers")
     return network.train()
 
 

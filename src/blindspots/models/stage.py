@@ -1,8 +1,7 @@
 """What of a stage of training goes into a checkpoint, and back."""
 
-import torch
-
 from blindspots.checkpoint import NO_CHECKPOINT
+from blindspots.seeding import random_state, restore_random_state
 
 
 class Stage:
@@ -32,10 +31,7 @@ class Stage:
             network.load_state_dict(saved)
         for name, part in parts.items():
             part.load_state_dict(state[name])
-        cpu, *gpu = state["random"]
-        torch.set_rng_state(cpu)
-        for saved in gpu:
-            torch.cuda.set_rng_state(saved, self._device())
+        restore_random_state(state["random"], self._device())
         return state["position"]
 
     def save(self, position, force=False, **parts):
@@ -44,7 +40,7 @@ class Stage:
             self.name,
             lambda: {
                 "networks": [network.state_dict() for network in self.networks],
-                "random": self._random(),
+                "random": random_state(self._device()),
                 "position": position,
                 **{name: part.state_dict() for name, part in parts.items()},
             },
@@ -53,12 +49,6 @@ class Stage:
 
     def _device(self):
         return next(self.networks[0].parameters()).device
-
-    def _random(self):
-        """Return the random state of the CPU, and of the GPU if it is the one in use."""
-        device = self._device()
-        gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-        return [torch.get_rng_state(), *gpu]
 
 
 NO_STAGE = Stage(NO_CHECKPOINT, "")

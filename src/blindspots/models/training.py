@@ -1,6 +1,7 @@
 """Training of classifiers: cross-entropy with quadratic weight decay, by L-BFGS, Adam or SGD."""
 
 import logging
+import math
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from blindspots.checkpoint import NO_CHECKPOINT
 from blindspots.models.networks import SigmoidCode, linear_layers
 from blindspots.models.stage import NO_STAGE, Stage
 from blindspots.progress import Progress
+from blindspots.seeding import seeded
 
 LOG = logging.getLogger(__name__)
 EVALUATIONS_BETWEEN_TESTS = 20  # L-BFGS iterations between two tests for convergence
@@ -37,8 +39,8 @@ def weight_decay(network, decays, convention):
     if len(decays) != len(layers):
         raise ValueError(f"{len(decays)} weight decays for {len(layers)} trainable layers")
     parameters = list(network.parameters())
-    if not parameters:
-        raise ValueError("the network has no weights to train")
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise ValueError("the network has no weights to train, or all of them are frozen")
     total = torch.zeros((), device=parameters[0].device)
     for decay, layer in zip(decays, layers, strict=True):
         factor = decay / 2 if convention == "half_l2" else decay / layer.weight.shape[0]
@@ -58,8 +60,8 @@ def train_classifier(network, images, labels, training, seed, checkpoint=NO_CHEC
         ``optimizer`` and its settings, ``weight_decay`` (list), ``weight_decay_convention``; for an
         auto-encoder ``pretraining``.
     seed : int
-        Seed of the order of the minibatches, and of what the network draws (dropout); the global
-        random state is left alone.
+        Seed of the order of the minibatches, and of what the network draws (dropout), from torch,
+        numpy or Python; the global random states are left alone.
     checkpoint : blindspots.checkpoint.NoCheckpoint
         Or another class with its methods; training goes on from what it has, with the same result.
 
@@ -68,13 +70,7 @@ def train_classifier(network, images, labels, training, seed, checkpoint=NO_CHEC
     dict
         The record: evaluations used, final loss, whether it converged and by what test.
     """
-    gpus = [images.device] if images.is_cuda else []
-    with torch.random.fork_rng(gpus):
-        draws = (seed + 1) % 2**63  # others than those of the weights
-        torch.random.default_generator.manual_seed(draws)
-        for gpu in gpus:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(draws)
+    with seeded((seed + 1) % 2**63, images.device):  # other draws than those of the weights
         return _train(network, images, labels, training, seed, checkpoint)
 
 
@@ -103,6 +99,7 @@ def _train(network, images, labels, training, seed, checkpoint):
             total += _backward(error / len(images))
         return total
 
+    decay()  # refuses a network that cannot be trained
     stage = Stage(checkpoint, "training", head)
     if training["optimizer"] == "lbfgs":
         record |= minimize_lbfgs(head.parameters(), full_batch, training, stage)
@@ -181,7 +178,7 @@ def minimize_lbfgs(parameters, loss_with_gradient, settings, stage=NO_STAGE):
     """Minimise a full-batch loss with L-BFGS and a strong Wolfe line search.
 
     Converged means that a block of iterations lowered the loss by less than ``tolerance`` times
-    its value, or that no step lowers it any more.
+    its value, or that no step lowers it any more. A loss that is not finite ends it, too.
 
     Parameters
     ----------
@@ -215,17 +212,25 @@ def minimize_lbfgs(parameters, loss_with_gradient, settings, stage=NO_STAGE):
     progress = Progress("L-BFGS", limit, used)
 
     def closure():
-        nonlocal used
+        nonlocal used, begun
         used += 1
         optimizer.zero_grad()
         value = loss_with_gradient()
         progress.report(used, f"loss {value.item():.6f}")
+        if not begun and not value.isfinite():  # within a block, a line search steps back
+            raise FloatingPointError
+        begun = True
         return value
 
-    stopped_by = "evaluations"
+    stopped_by, begun = "evaluations", True
     while used < limit:
         optimizer.param_groups[0]["max_eval"] = limit - used
-        value = optimizer.step(closure).item()  # the loss at the start of this block
+        begun = False
+        try:
+            value = optimizer.step(closure).item()  # the loss at the start of this block
+        except FloatingPointError:
+            stopped_by, begun = "divergence", True
+            break
         if previous - value <= settings["tolerance"] * abs(value):
             stopped_by = "tolerance"
             break
@@ -238,7 +243,7 @@ def minimize_lbfgs(parameters, loss_with_gradient, settings, stage=NO_STAGE):
         "evaluations": used,
         "loss": value,
         "gradient_norm": norm,
-        "converged": stopped_by != "evaluations",
+        "converged": stopped_by == "tolerance",
         "stopped_by": stopped_by,
     }
 
@@ -266,7 +271,15 @@ def _minimize_stochastic(parameters, loss, images, labels, training, seed, stage
             value.backward()
             optimizer.step()
             schedule.step()
-            progress.report(epoch * batches + index + 1, f"loss {value.item():.4f}")
+            done = epoch * batches + index + 1
+            progress.report(done, f"loss {value.item():.4f}")
+            if not math.isfinite(value.item()):
+                return {
+                    "evaluations": done,
+                    "loss": value.item(),
+                    "converged": False,
+                    "stopped_by": "divergence",
+                }
         position = {"epoch": epoch + 1, "loss": value.item()}
         stage.save(position, optimizer=optimizer, schedule=schedule)
     return {

@@ -3,6 +3,7 @@
 import torch
 
 REGULARISATION = 1e-6  # of the least-squares problem, relative to the sizes of the differences
+LARGEST_SHARE = 1e12  # of a difference in the next point: beyond, only rounding is left
 
 
 class AndersonMixing:
@@ -42,11 +43,12 @@ class AndersonMixing:
         Parameters
         ----------
         point, image : torch.Tensor, shape (B, n)
-            x and G(x).
+            x and G(x), finite.
 
         Returns
         -------
         torch.Tensor, shape (B, n)
+            Finite, too.
         """
         residual = image - point
         if self.last is not None:
@@ -67,4 +69,5 @@ class AndersonMixing:
         diagonal += REGULARISATION * diagonal.sum(1, keepdim=True) + 1e-30
         along = torch.bmm(residual[:, None], self.residuals[:, :used].transpose(1, 2))[:, 0]
         share = torch.linalg.solve_ex(gram, along)[0].nan_to_num(0.0, 0.0, 0.0)
+        share.clamp_(-LARGEST_SHARE, LARGEST_SHARE)
         return image - torch.bmm(share[:, None], self.images[:, :used])[:, 0]

@@ -2,6 +2,8 @@
 
 import torch
 
+SAFE = 1e-10  # of s.y, relative to |y| and the smaller of |s| and |y|: rounding is below
+
 
 class CurvatureMemory:
     """Limited-memory inverse Hessians of B independent functions, ``g(x) + sum_i q_b x_i^2``.
@@ -48,7 +50,8 @@ class CurvatureMemory:
         Parameters
         ----------
         step, difference : torch.Tensor, shape (B, n)
-            Change of x, and of the gradient of g. A zero step leaves a pair that is passed over.
+            Change of x, and of the gradient of g, finite. A zero step leaves a pair that is
+            passed over.
         """
         slot = self.count % self.pairs
         self.basis[:, slot] = step
@@ -71,7 +74,7 @@ class CurvatureMemory:
         twice = 2 * weight[:, None]
         curvature = sy + twice * ss
         square = yy + twice * (2 * sy + twice * ss)
-        usable = _usable(curvature, square)
+        usable = _usable(curvature, ss, square)
         scale = fallback
         for i in reversed(self._newest_first()):
             scale = torch.where(usable[:, i], curvature[:, i] / square[:, i], scale)
@@ -104,7 +107,8 @@ class CurvatureMemory:
         step_diff = torch.addcmul(sy, t, ss)  # s_i . y_j with the full y, (B, m, m)
         diff_diff = yy + t * (sy + ys + t * ss)
         curvature = step_diff.diagonal(dim1=1, dim2=2)
-        usable = _usable(curvature, diff_diff.diagonal(dim1=1, dim2=2))
+        lengths = (part.diagonal(dim1=1, dim2=2) for part in (ss, diff_diff))
+        usable = _usable(curvature, *lengths)
         inverse = torch.where(usable, 1 / curvature, 0.0)
         along = torch.bmm(gradient[:, None], masked.transpose(1, 2))[:, 0]
         along_s = along[:, :m]
@@ -123,6 +127,8 @@ class CurvatureMemory:
         on_y = -scale[:, None] * alpha
         coefficients = torch.cat([torch.addcmul(beta, twice[:, None], on_y), on_y], dim=1)
         combined = torch.bmm(coefficients[:, None], masked)[:, 0]
+        # Where coefficients overflow, the scaled gradient is left.
+        combined.nan_to_num_(0.0, 0.0, 0.0)
         return combined.addcmul_(scale[:, None], gradient).neg_()
 
     def _newest_first(self):
@@ -130,6 +136,14 @@ class CurvatureMemory:
         return [(self.count - 1 - age) % self.pairs for age in range(min(self.count, self.pairs))]
 
 
-def _usable(curvature, square):
-    """Tell which pairs have safely positive curvature; the others are passed over."""
-    return curvature > 1e-10 * square.clamp_min(1e-27)  # and its inverse is finite
+def _usable(curvature, step, difference):
+    """Tell which pairs have safely positive curvature; the others are passed over.
+
+    Parameters
+    ----------
+    curvature, step, difference : torch.Tensor, shape (B, m)
+        The products s.y, s.s and y.y.
+    """
+    inverse_is_finite = curvature > 10 * torch.finfo(curvature.dtype).tiny
+    shorter = torch.minimum(step, difference)
+    return inverse_is_finite & (curvature > SAFE * shorter.sqrt() * difference.sqrt())

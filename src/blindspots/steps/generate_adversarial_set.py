@@ -13,6 +13,7 @@ from blindspots.errors import UserError
 from blindspots.models.inference import answers_of, logits_of
 from blindspots.parts import part_of
 from blindspots.progress import Progress
+from blindspots.seeding import seeded
 from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images, to_arrays
@@ -30,7 +31,8 @@ def main(job, options):
     )
     network, _ = load_network(options.model, job.upstream("model"), device)
     chunk = spec["chunk"]
-    logits = logits_of(network, images, chunk, name=f"the network of {options.model}")
+    with seeded(0, device):  # the same in every part
+        logits = logits_of(network, images, chunk, name=f"the network of {options.model}")
     right = answers_of(logits) == labels
     left_out = int((~right).sum())
     LOG.info("%d images, %d left out: already misclassified", len(images), left_out)
@@ -93,9 +95,10 @@ def _attacked(network, images, labels, targets, attack, chunk, checkpoint):
     for start in range(done, len(images), chunk):
         part = slice(start, start + chunk)
         goal = targets[part] if isinstance(targets, torch.Tensor) else targets
-        result = attack_images(
-            network, images[part], labels[part], targets=goal, chunk=chunk, **attack["options"]
-        )
+        with seeded(0, images.device):  # the same in every part, and after an interruption
+            result = attack_images(
+                network, images[part], labels[part], targets=goal, chunk=chunk, **attack["options"]
+            )
         parts.append({name: value.cpu() for name, value in vars(result).items()})
         checkpoint.save("attack", joined)
         progress.report(min(start + chunk, len(images)), "")

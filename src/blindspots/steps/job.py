@@ -8,10 +8,13 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from blindspots.artifacts import canonical_json, job_digest
 from blindspots.errors import UserError
+from blindspots.seeding import seed_globals
 
 LOG = logging.getLogger(__name__)
 SENTENCES = {
@@ -98,6 +101,10 @@ def run(main, arguments):
                 options.threads,
                 wanted,
             )
+        for name in ("output", "csv"):
+            if name in options:
+                _check_writable(getattr(options, name))
+        seed_globals(int(digest[:15], 16))  # for the draws of other people's code
         main(Job(spec, options.code, digest, options.threads), options)
     except UserError as error:
         _fail(f"error: {error}\n")
@@ -107,6 +114,19 @@ def run(main, arguments):
         _fail(f"error: {error.filename or 'writing'}: {SENTENCES[error.errno]}\n")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _check_writable(output):
+    """Raise OSError now if an output could not be written when it is there."""
+    output = Path(output)
+    if output.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(output))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        error.filename = str(output)
+        raise
 
 
 def _fail(sentence):

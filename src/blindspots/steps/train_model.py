@@ -3,15 +3,19 @@
 import logging
 import math
 
+import torch
+
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
 from blindspots.models.networks import build_network
 from blindspots.models.training import train_classifier, weight_decay
+from blindspots.progress import announce
 from blindspots.randomness import stable_seed
+from blindspots.seeding import seeded
 from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images
-from blindspots.steps.weights import save_network
+from blindspots.steps.weights import reloaded, save_network, weights_of
 
 LOG = logging.getLogger(__name__)
 
@@ -23,35 +27,73 @@ def main(job, options):
         options.data, job.upstream("data"), spec["split"], device
     )
     seed = stable_seed("model", spec["seed"]) % 2**63
-    try:
-        network = build_network(spec["architecture"], tuple(facts["shape"]), facts["classes"], seed)
-        training = spec["training"]
-        # Refuses a list that does not fit the layers.
-        weight_decay(network, training["weight_decay"], training["weight_decay_convention"])
-    except (ImportError, AttributeError, RuntimeError, TypeError, ValueError) as error:
-        if ":" not in spec["architecture"]["kind"]:
-            raise
-        raise UserError(f"the network {spec['architecture']['kind']} failed: {error}") from error
-    network.to(device)
-    checkpoint = FileCheckpoint(job, options.output, device)
-    record = train_classifier(network, images, labels, spec["training"], seed, checkpoint)
-    for part in (record.get("pretraining", record), record):
-        if not math.isfinite(part["loss"]):
-            checkpoint.remove()  # it leads nowhere
-            raise UserError(
-                f"the training of {options.output} diverged, its loss is {part['loss']}; lower the "
-                "model's learning_rate or weight_decay"
-            )
-    if record["converged"] is False:
-        LOG.warning("not converged within %d evaluations", record["evaluations"])
     about = {
         "architecture": spec["architecture"],
         "shape": facts["shape"],
         "classes": facts["classes"],
     }
+    kind = spec["architecture"]["kind"]
+    try:
+        network = build_network(spec["architecture"], tuple(facts["shape"]), facts["classes"], seed)
+        _rehearse(network, about, spec["training"], images[:2], labels[:2])
+    except Exception as error:  # of a user's code, any
+        if ":" not in kind:
+            raise
+        reason = " ".join(str(error).split()) or "no message"
+        if not isinstance(error, ValueError | RuntimeError | ImportError):
+            reason = f"{type(error).__name__}: {reason}"
+        raise UserError(f"the network {kind} failed: {reason}") from error
+    if ":" in kind:
+        _announce(kind, network)
+    network.to(device)
+    checkpoint = FileCheckpoint(job, options.output, device)
+    record = train_classifier(network, images, labels, spec["training"], seed, checkpoint)
+    for part in (record.get("pretraining", record), record):
+        if not math.isfinite(part["loss"]):
+            raise _diverged(checkpoint, options.output, f"its loss is {part['loss']}")
+    try:
+        weights_of(network)
+    except ValueError as error:
+        raise _diverged(checkpoint, options.output, str(error)) from None
+    if record["converged"] is False:
+        LOG.warning("not converged within %d evaluations", record["evaluations"])
     provenance = job.provenance(network=about, training=record, device=device.type)
     save_network(options.output, network, provenance)
     checkpoint.remove()
+
+
+def _rehearse(network, about, training, images, labels):
+    """Do once, on a copy, all that a network is trained for: what fails does so now.
+
+    It is saved and read back in memory, and learns from two images.
+    """
+    # Refuses a list that does not fit the layers, too.
+    weight_decay(network, training["weight_decay"], training["weight_decay_convention"])
+    copy = reloaded(network, about).to(images.device)
+    with seeded(0, images.device):
+        loss = torch.nn.functional.cross_entropy(copy(images.clone()), labels)
+        loss.backward()
+    weights_of(copy)
+
+
+def _announce(kind, network):
+    """Say what is trained of a user's network, on the terminal, too."""
+    parameters = list(network.parameters())
+    count = sum(parameter.numel() for parameter in parameters)
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    announce(
+        f"training {trained} of {count} weights of {kind}, from the values that it returned: "
+        "weights that were trained before are trained anew"
+    )
+
+
+def _diverged(checkpoint, output, what):
+    """Return the mistake of a training that leads nowhere, whose state is not kept."""
+    checkpoint.remove()
+    return UserError(
+        f"the training of {output} diverged, {what}; lower the model's learning_rate or "
+        "weight_decay"
+    )
 
 
 if __name__ == "__main__":

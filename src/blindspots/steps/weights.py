@@ -1,16 +1,72 @@
 """Trained networks as artifacts; shared by the steps that use them."""
 
+import numpy as np
 import torch
+from safetensors.numpy import load, save
 
 from blindspots.artifacts import read_tensors, write_tensors
 from blindspots.errors import UserError
 from blindspots.models.networks import build_network
 
+# What numpy and safetensors both know.
+DTYPES = (torch.float16, torch.float32, torch.float64, torch.bool, torch.uint8)
+DTYPES += (torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 def save_network(path, network, provenance):
     """Write the weights of a network, with the description that rebuilds it."""
-    weights = {n: t.detach().cpu().contiguous().numpy() for n, t in network.state_dict().items()}
-    write_tensors(path, weights, provenance)
+    write_tensors(path, weights_of(network), provenance)
+
+
+def weights_of(network):
+    """Return what is saved of a network: arrays by name.
+
+    Raises
+    ------
+    ValueError
+        If there is something that cannot be saved, or a weight that is not finite.
+    """
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    weights = {}
+    for name, value in network.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"its {name} is of type {type(value).__name__}, not a tensor")
+        if value.dtype not in DTYPES or value.layout != torch.strided:
+            raise ValueError(f"its {name} is {value.dtype}, {value.layout}, which is not saved")
+        if name in parameters and not bool(value.isfinite().all()):
+            raise ValueError(f"its {name} is not finite")
+        weights[name] = value.detach().cpu().contiguous().numpy()
+    return weights
+
+
+def reloaded(network, about):
+    """Return a network as it will be read back: built again, with its weights from bytes.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        As built, on the CPU.
+    about : dict
+        ``architecture``, ``shape`` and ``classes``, which rebuild it.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be saved, or another one is read back: it draws what is no weight of it.
+    """
+    weights = load(save(weights_of(network)))
+    again = build_network(about["architecture"], tuple(about["shape"]), about["classes"], seed=0)
+    again.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    images = torch.linspace(0, 1, int(np.prod(about["shape"]))).view(1, *about["shape"])
+    with torch.no_grad():
+        wanted, found = (one.eval()(images.clone()) for one in (network, again))
+    network.train()
+    if not torch.equal(wanted, found):
+        raise ValueError(
+            "it answers otherwise when it is built again and given its weights: something in it is "
+            "drawn, or changes, that is neither parameter nor buffer"
+        )
+    return again.train()
 
 
 def load_network(path, job_digest, device):
