@@ -14,6 +14,7 @@ import json
 import os
 import struct
 import tempfile
+import time
 from pathlib import Path
 
 from blindspots.errors import UserError
@@ -89,6 +90,33 @@ def remove_abandoned(paths):
         with contextlib.suppress(OSError), open(path, "r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
+
+
+def bring_to_present(paths):
+    """Give files whose date lies in the future, by a wrong clock or a copy, the present one.
+
+    Snakemake refuses an output that is older than an input. No artifact is known by its date.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+        Files, with or without a sidecar, which has a date of its own; others are passed over.
+
+    Raises
+    ------
+    UserError
+        If a date cannot be changed.
+    """
+    for path in map(Path, paths):
+        for file in (path, sidecar_path(path)):
+            if file.is_file() and os.lstat(file).st_mtime > time.time():
+                try:
+                    os.utime(file, follow_symlinks=False)
+                except OSError as error:
+                    raise UserError(
+                        f"{file} has a date in the future, which cannot be changed "
+                        f"({error.strerror}); let its owner `touch` it and run again"
+                    ) from None
 
 
 def prepare_folder(folder):

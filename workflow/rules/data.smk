@@ -13,9 +13,9 @@ rule prepare_data:
     params:
         spec=spec_of("prepare_data"),
         code=code_of("prepare_data"),
-        root=untracked(DATA_ROOT),
+        root=untracked(study.data_root),
         download=untracked(DOWNLOAD),
     shell:
         "python -m blindspots.steps.prepare_data --spec {params.spec:q} --code {params.code}"
-        " --root {params.root:q} --download {params.download}"
+        " --root={params.root:q} --download {params.download}"
         " --output {output.data:q} > {log:q} 2>&1"

@@ -10,7 +10,7 @@ import signal
 import sys
 from dataclasses import dataclass
 
-from blindspots.artifacts import canonical_json, job_digest
+from blindspots.artifacts import bring_to_present, canonical_json, job_digest
 from blindspots.errors import UserError
 
 LOG = logging.getLogger(__name__)
@@ -98,6 +98,9 @@ def run(main, arguments):
                 options.threads,
                 wanted,
             )
+        for name in arguments:
+            value = getattr(options, name.rstrip("*"))
+            bring_to_present(value if isinstance(value, list) else [value])
         main(Job(spec, options.code, digest, options.threads), options)
     except UserError as error:
         _fail(f"error: {error}\n")
