@@ -35,6 +35,7 @@ from blindspots.study.config import (
     COLUMNS,
     ROW_NAMES,
     data_root,
+    refuse_odd_path,
     refuse_other_name,
     refuse_repeated_keys,
     validated,
@@ -648,6 +649,28 @@ def test_same_mistake_in_a_file(config, schema):
         with pytest.raises(UserError) as caught:
             validated(config, schema, {}, given)
         assert "--config" not in str(caught.value)
+
+
+# Paths ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/a/{x}", "/a/{x} holds braces, which Snakemake takes for wildcards; rename it"),
+        ("/a:b/c", "/a:b/c holds a colon, at which PATH and PYTHONPATH are cut; rename it"),
+        ("/a/\udcff", r"'/a/\udcff' holds bytes that are not UTF-8; rename it"),
+    ],
+)
+def test_path_that_steps_cannot_start_from(path, told):
+    with pytest.raises(UserError) as caught:
+        refuse_odd_path(Path(path))
+    assert str(caught.value) == told
+    told.encode()  # can be printed
+
+
+def test_path_of_odd_characters_that_do_no_harm():
+    refuse_odd_path(Path("/-a *?[x]#%;&|<>!~=,@`(x)^+$'\"\\\nü\t "))
 
 
 # The data root -----------------------------------------------------------------------------------

@@ -20,17 +20,9 @@ if origin is None or not Path(origin).resolve().is_relative_to(BASE):
         "give each `snakefile:` the path of the same one"
     )
 
-if {"{", "}"} & set(str(BASE)):
-    raise WorkflowError(f"{BASE} holds braces, which Snakemake takes for wildcards; rename it")
-if os.pathsep in str(BASE):
-    raise WorkflowError(
-        f"{BASE} holds a colon, at which PYTHONPATH is cut, so that steps would not find the code; "
-        "rename it"
-    )
-
 from blindspots.artifacts import prepare_folder
 from blindspots.errors import UserError
-from blindspots.study.config import refuse_other_name, refuse_repeated_keys
+from blindspots.study.config import refuse_odd_path, refuse_other_name, refuse_repeated_keys
 from blindspots.study.plan import Study, refuse_other_versions
 
 # Users' modules are looked for where their steps will find them, in this order.
@@ -43,6 +35,8 @@ SCHEMA = yaml.safe_load((BASE / "workflow/schemas/config.schema.yaml").read_text
 REFERENCE = BASE / "workflow/reference"
 
 try:
+    for folder in (BASE, Path(sys.executable).parent):
+        refuse_odd_path(folder)
     files = [path for path in map(Path, workflow.configfiles) if path.is_file()]  # no pipes
     for path in files:
         refuse_repeated_keys(path, path.read_text(encoding="utf-8"))

@@ -83,6 +83,21 @@ def refuse_repeated_keys(path, text):
         raise UserError(f"{path}{where} is given a second time; rename or remove one of the two")
 
 
+def refuse_odd_path(path):
+    """Raise UserError if steps could not be started from a folder, for what its path holds."""
+    text = str(path)
+    for characters, what in {
+        "{}": "braces, which Snakemake takes for wildcards",
+        os.pathsep: "a colon, at which PATH and PYTHONPATH are cut",
+    }.items():
+        if set(characters) & set(text):
+            raise UserError(f"{text} holds {what}; rename it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # which the message could not show either
+        raise UserError(f"{text!r} holds bytes that are not UTF-8; rename it") from None
+
+
 def refuse_other_name(path, name):
     """Raise UserError unless a file of ``studies/`` gives its study the name that the file has.
 
