@@ -15,6 +15,9 @@ INSTALLED := .venv/installed
 ifneq ($(findstring :,$(CURDIR)),)
 $(error $(CURDIR) holds a colon, at which PATH and PYTHONPATH are cut; rename it)
 endif
+ifneq ($(words $(STUDY)) $(words $(CORES)),1 1)
+$(error STUDY names one file of studies/, without .yaml, and CORES is one number; they are '$(STUDY)' and '$(CORES)')
+endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup run plan bundle test test-kill test-slurm lint benchmark clean
