@@ -339,7 +339,7 @@ def test_dates_in_the_future_are_brought_to_the_present(tmp_path):
     table, other = tmp_path / "table.csv", tmp_path / "other"
     link, sidecar = tmp_path / "link", artifacts.sidecar_path(table)
     now, future, past = time.time(), time.time() + 86400, 1e9
-    for path, date in {table: future, sidecar: future, other: past}.items():
+    for path, date in {table: future + 1, sidecar: future, other: past}.items():
         path.touch()
         os.utime(path, (date, date))
     link.symlink_to(other)
@@ -348,6 +348,10 @@ def test_dates_in_the_future_are_brought_to_the_present(tmp_path):
     for path in (table, sidecar, link):
         assert now - 1 < path.lstat().st_mtime <= time.time()
     assert other.stat().st_mtime == past
+    assert sidecar.stat().st_mtime <= table.stat().st_mtime  # as before
+    os.utime(table, (future, future))
+    artifacts.prepare_folder(tmp_path)
+    assert table.stat().st_mtime <= time.time()
 
 
 def test_date_in_the_future_that_cannot_be_changed(tmp_path, monkeypatch):
