@@ -686,6 +686,7 @@ def test_data_root_means_the_same_wherever_it_is_said(monkeypatch, variable):
     assert root("~/sets") == "/home/me/sets"
     assert root("~") == "/home/me"
     assert root("sets/") == "sets/"
+    assert root("-sets") == "./-sets"
     assert root("$HOME/{x} ü") == "$HOME/{x} ü"
     name = "BLINDSPOTS_DATA" if variable else "data_root"
     with pytest.raises(

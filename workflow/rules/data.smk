@@ -17,5 +17,5 @@ rule prepare_data:
         download=untracked(DOWNLOAD),
     shell:
         "python -m blindspots.steps.prepare_data --spec {params.spec:q} --code {params.code}"
-        " --root={params.root:q} --download {params.download}"
+        " --root {params.root:q} --download {params.download}"
         " --output {output.data:q} > {log:q} 2>&1"

@@ -145,7 +145,7 @@ def data_root(config):
         raise UserError(f"{name}: {given!r} is not UTF-8; rename the folder") from None
     if re.search(r"[\x00-\x1f\x7f]", root):
         raise UserError(f"{name}: {given!r} must be one line, without control characters")
-    return root
+    return f"./{root}" if root.startswith("-") else root  # which would be taken for an option
 
 
 class _Pairs(list):
