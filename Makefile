@@ -12,6 +12,12 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/installed
+ifneq ($(findstring :,$(CURDIR)),)
+$(error $(CURDIR) holds a colon, at which PATH and PYTHONPATH are cut; rename it)
+endif
+ifneq ($(words $(STUDY)) $(words $(CORES)),1 1)
+$(error STUDY names one file of studies/, without .yaml, and CORES is one number; they are '$(STUDY)' and '$(CORES)')
+endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup run plan bundle test test-kill test-slurm lint benchmark clean
@@ -26,7 +32,7 @@ $(INSTALLED): pyproject.toml envs/constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt \
 		--requirement envs/requirements.txt
-	touch $@
+	touch $^ $@  # a date in the future would have it installed again and again
 
 run: studies/$(STUDY).yaml setup
 	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml

@@ -14,6 +14,7 @@ import json
 import os
 import struct
 import tempfile
+import time
 from pathlib import Path
 
 from blindspots.errors import UserError
@@ -91,13 +92,46 @@ def remove_abandoned(paths):
             path.unlink()
 
 
-def prepare_folder(folder):
-    """Make a folder for results and remove what killed writers left anywhere below it.
+def bring_to_present(paths):
+    """Give files whose date lies in the future, by a wrong clock or a copy, the present one.
+
+    Snakemake refuses an output that is older than an input. No artifact is known by its date; the
+    order of the dates is kept, for where Snakemake has no records it goes by that.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+        Files, with or without a sidecar, which has a date of its own; others are passed over.
 
     Raises
     ------
     UserError
-        If it or a folder below it cannot be written to.
+        If a date cannot be changed.
+    """
+    paths = [Path(path) for path in paths]
+    files = [file for path in paths for file in (path, sidecar_path(path)) if file.is_file()]
+    dates = {file: os.lstat(file).st_mtime for file in files}
+    for file in sorted(dates, key=dates.get):
+        if dates[file] > time.time():
+            try:
+                os.utime(file, follow_symlinks=False)
+            except OSError as error:
+                raise UserError(
+                    f"{file} has a date in the future, which cannot be changed "
+                    f"({error.strerror}); let its owner `touch` it and run again"
+                ) from None
+
+
+def prepare_folder(folder):
+    """Make a folder for results ready to be written to.
+
+    What killed writers left anywhere below it is removed, and no date in it lies in the future:
+    steps see to their own inputs, but what comes from a shared cache is made by none.
+
+    Raises
+    ------
+    UserError
+        If it or a folder below it cannot be written to, or a date cannot be changed.
     """
     folder = Path(folder)
     try:
@@ -108,6 +142,7 @@ def prepare_folder(folder):
         if not os.access(part, os.W_OK):
             raise UserError(f"{part} cannot be written to; make it writable and run again")
     remove_abandoned(folder.rglob(TEMPORARY))
+    bring_to_present(folder.rglob("*"))
 
 
 def write_bytes(path, content):

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -328,3 +329,42 @@ def test_missing_output_or_sidecar(table, missing):
     (table.parent / missing).unlink()
     text = refused(artifacts.check_sidecar, table, PROVENANCE["job"])
     assert str(table.parent / missing) in text and "missing" in text
+
+
+# Dates -------------------------------------------------------------------------------------------
+
+
+def test_dates_in_the_future_are_brought_to_the_present(tmp_path):
+    """Of a file, its sidecar and a link; other dates, other files and what is none stay."""
+    table, other = tmp_path / "table.csv", tmp_path / "other"
+    link, sidecar = tmp_path / "link", artifacts.sidecar_path(table)
+    now, future, past = time.time(), time.time() + 86400, 1e9
+    for path, date in {table: future + 1, sidecar: future, other: past}.items():
+        path.touch()
+        os.utime(path, (date, date))
+    link.symlink_to(other)
+    os.utime(link, (future, future), follow_symlinks=False)
+    artifacts.bring_to_present([table, other, link, tmp_path, "no file"])
+    for path in (table, sidecar, link):
+        assert now - 1 < path.lstat().st_mtime <= time.time()
+    assert other.stat().st_mtime == past
+    assert sidecar.stat().st_mtime <= table.stat().st_mtime  # as before
+    os.utime(table, (future, future))
+    artifacts.prepare_folder(tmp_path)
+    assert table.stat().st_mtime <= time.time()
+
+
+def test_date_in_the_future_that_cannot_be_changed(tmp_path, monkeypatch):
+    path = tmp_path / "table.csv"
+    path.touch()
+    os.utime(path, (time.time() + 86400,) * 2)
+
+    def forbid(*arguments, **options):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", forbid)
+    told = refused(artifacts.bring_to_present, [path])
+    assert told == (
+        f"{path} has a date in the future, which cannot be changed (Operation not permitted); "
+        "let its owner `touch` it and run again"
+    )

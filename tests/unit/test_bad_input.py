@@ -15,12 +15,14 @@ import struct
 import subprocess
 import sys
 from copy import deepcopy
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import yaml
+from snakemake.cli import parse_config
+from snakemake.utils import update_config
 
 from blindspots import artifacts
 from blindspots.data.catalogue import CATALOGUE, IDX_FILES, Entry
@@ -32,9 +34,17 @@ from blindspots.steps.job import Job
 from blindspots.steps.loading import load_adversarial_set, load_images
 from blindspots.steps.tabulate import read_printed
 from blindspots.steps.weights import load_network
-from blindspots.study.config import COLUMNS, ROW_NAMES, refuse_repeated_keys
+from blindspots.study.config import (
+    COLUMNS,
+    ROW_NAMES,
+    data_root,
+    refuse_odd_path,
+    refuse_other_name,
+    refuse_repeated_keys,
+    validated,
+)
 from blindspots.study.fingerprint import fingerprint_user_module
-from blindspots.study.plan import Study
+from blindspots.study.plan import Study, columns_of_files
 from blindspots.summary.tables import PRINTED
 
 GONE = object()
@@ -58,6 +68,11 @@ def edited(config, path, value):
     else:
         place[last] = value
     return config
+
+
+@pytest.fixture
+def files(reference):
+    return columns_of_files(reference)
 
 
 @pytest.fixture
@@ -519,23 +534,172 @@ REPEATED = {
     "at the top": ("a: 1\nb: 2\na: 3\n", "line 3: a is"),
     "below": ("models:\n  M1: {}\n  M2: {}\n  M1: {}\n", "line 4: models.M1 is"),
     "in a list": ("- {a: 1}\n- {a: 1, b: 2, a: 3}\n", "line 2: [1].a is"),
-    "in JSON": ('{"a": {"b": 1,\n "b": 2}}', "line 2: a.b is"),
+    "in JSON, with tabs": ('{"a":\t[{"b": 1,\n\t"b": 2}]}', "a[0].b is"),
+    "in JSON, spelt in two ways": ('{"a": 1, "\\u0061": 2}', "a is"),
+    "in JSON, behind a mark": ('\ufeff{"a": {"b": 1,\n "b": 2}}', "line 2: a.b is"),
     "beside an alias of itself": ("a: &x {b: *x}\na: 2\n", "line 2: a is"),
 }
 
 
 @pytest.mark.parametrize(("text", "told"), REPEATED.values(), ids=REPEATED)
 def test_key_that_is_given_twice(text, told):
-    """YAML itself would keep the last and say nothing."""
+    """Their readers would keep the last and say nothing."""
     with pytest.raises(UserError) as caught:
-        refuse_repeated_keys("my.yaml", yaml.compose(text))
-    sentence = f"my.yaml, {told} given a second time; rename or remove one of the two"
-    assert str(caught.value) == sentence
+        refuse_repeated_keys("my.txt", text)
+    sentence = f"{told} given a second time; rename or remove one of the two"
+    assert str(caught.value) in (f"my.txt, {sentence}", f"my.txt: {sentence}")
 
 
-@pytest.mark.parametrize("text", ["", "a: 1\nb: {a: 1}\n", "[{a: 1}, {a: 1}]"])
+@pytest.mark.parametrize(
+    "text", ["", "a: 1\nb: {a: 1}\n", "[{a: 1}, {a: 1}]", '{"a":\t{"b": 1},\n\t"b": [1, 2]}']
+)
 def test_keys_that_are_given_once(text):
-    refuse_repeated_keys("my.yaml", yaml.compose(text))
+    refuse_repeated_keys("my.yaml", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (None, "foo.yaml does not name its study, which would overwrite another one; write"),
+        ("other", "foo.yaml names its study 'other'; write"),
+        ("Foo", "foo.yaml names its study 'Foo'; write"),
+        (7, "foo.yaml names its study 7; write"),
+    ],
+)
+def test_study_that_is_not_named_like_its_file(name, told):
+    with pytest.raises(UserError) as caught:
+        refuse_other_name(Path("studies/foo.yaml"), name)
+    assert str(caught.value).startswith(f"studies/{told} `study: foo` in it")
+
+
+def test_study_that_is_named_like_its_file():
+    refuse_other_name(Path("studies/foo.yaml"), "foo")
+
+
+# What --config makes of what is typed, and what is said of it ------------------------------------
+
+IN_A_FILE = "into a YAML file, and name that behind --configfile"
+TYPED = {
+    "list of numbers": (
+        "seeds=[1, 2]",
+        f"seeds[1] must be a number, not the text '2'{{}}write seeds {IN_A_FILE}",
+    ),
+    "list of a quoted number": ('seeds=["1"]', f"not the text '1'{{}}write seeds {IN_A_FILE}"),
+    "number for a list": ("seeds=1", f"seeds must be a list, not 1{{}}write seeds {IN_A_FILE}"),
+    "number in a mapping": (
+        "threads={train: 2}",
+        f"threads.train must be a number, not the text '2'{{}}write threads {IN_A_FILE}",
+    ),
+    "number with an exponent": (
+        "training={tolerance: 1e-3}",
+        f"1.0e-3{{}}write training {IN_A_FILE}",
+    ),
+    "number below a choice": (
+        "models={M1: {weight_decay: [1e-4]}}",
+        f"models.M1.weight_decay[0] must be a number{{}}write models {IN_A_FILE}",
+    ),
+    "option of an attack": (
+        "attacks={test-random: {options: {evaluations: 9}}}",
+        f"evaluations must be a number, not the text '9'{{}}write attacks {IN_A_FILE}",
+    ),
+    "option of a user's factory": (
+        "models={M1: {architecture: 'my:net', options: {width: 3}}}",
+        f"models.M1.options.width is the text '3'{{}}write models {IN_A_FILE}",
+    ),
+    "truth in lower case": (
+        "download=true",
+        "not 'true'; on the command line write download=True or download=False",
+    ),
+    "null": (
+        "tables=null",
+        "tables must be a mapping, not 'null'; on the command line write tables= with",
+    ),
+    "null in a mapping": (
+        "tables={table1: null}",
+        f"tables.table1 must be a mapping, not 'null'{{}}write tables {IN_A_FILE}",
+    ),
+    "text that looks like a number": (
+        "data_root=12",
+        f"data_root must be text, not 12{{}}write data_root {IN_A_FILE}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("typed", "told"), TYPED.values(), ids=TYPED)
+def test_type_that_the_command_line_loses(config, schema, typed, told):
+    given = parse_config([typed])
+    update_config(config, given)
+    with pytest.raises(UserError) as caught:
+        validated(config, schema, {}, given)
+    for part in told.split("{}"):
+        assert part in str(caught.value)
+
+
+def test_what_the_command_line_can_say(config, schema, files):
+    given = parse_config(
+        ["chunk=7", "download=False", "tables=", "device=cpu", "models={M1: {label: 1}}"]
+    )
+    update_config(config, given)
+    found = validated(config, schema, files, given)
+    assert (found["chunk"], found["download"], found["tables"]) == (7, False, {})
+    assert found["models"]["M1"]["label"] == "1"
+
+
+def test_same_mistake_in_a_file(config, schema):
+    """Where the command line is not to blame, it is not spoken of."""
+    config["seeds"] = ["1"]
+    for given in ({}, {"seeds": ["2"]}):
+        with pytest.raises(UserError) as caught:
+            validated(config, schema, {}, given)
+        assert "--config" not in str(caught.value)
+
+
+# Paths ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/a/{x}", "/a/{x} holds braces, which Snakemake takes for wildcards; rename it"),
+        ("/a:b/c", "/a:b/c holds a colon, at which PATH and PYTHONPATH are cut; rename it"),
+        ("/a/\udcff", r"'/a/\udcff' holds bytes that are not UTF-8; rename it"),
+    ],
+)
+def test_path_that_steps_cannot_start_from(path, told):
+    with pytest.raises(UserError) as caught:
+        refuse_odd_path(Path(path))
+    assert str(caught.value) == told
+    told.encode()  # can be printed
+
+
+def test_path_of_odd_characters_that_do_no_harm():
+    refuse_odd_path(Path("/-a *?[x]#%;&|<>!~=,@`(x)^+$'\"\\\nü\t "))
+
+
+# The data root -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", [True, False])
+def test_data_root_means_the_same_wherever_it_is_said(monkeypatch, variable):
+    def root(text):
+        monkeypatch.setenv("BLINDSPOTS_DATA", text if variable else "")
+        return data_root({"data_root": "elsewhere" if variable else text})
+
+    monkeypatch.setenv("HOME", "/home/me")
+    assert root("~/sets") == "/home/me/sets"
+    assert root("~") == "/home/me"
+    assert root("sets/") == "sets/"
+    assert root("-sets") == "./-sets"
+    assert root("$HOME/{x} ü") == "$HOME/{x} ü"
+    name = "BLINDSPOTS_DATA" if variable else "data_root"
+    with pytest.raises(
+        UserError, match=f"^{name}: ~nobody-here is nobody's home folder here; write ./~"
+    ):
+        root("~nobody-here/sets")
+    with pytest.raises(UserError, match=f"^{name}: 'a.nb' must be one line"):
+        root("a\nb")
+    with pytest.raises(UserError, match=f"^{name}: .* is not UTF-8"):
+        root("a\udcff")
 
 
 def test_columns_of_the_tables_are_no_labels(root):

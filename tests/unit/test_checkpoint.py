@@ -106,9 +106,10 @@ def test_saved_only_now_and_then(tmp_path, monkeypatch):
     assert FileCheckpoint(job(), output, CPU).load("stage") is not None
 
 
-def test_interval_that_is_no_number(tmp_path, monkeypatch):
-    monkeypatch.setenv("BLINDSPOTS_CHECKPOINT_SECONDS", "1m")
-    with pytest.raises(UserError, match=r"BLINDSPOTS_CHECKPOINT_SECONDS must be .* not '1m'"):
+@pytest.mark.parametrize("text", ["1m", "nan", "-1"])
+def test_interval_that_is_no_number(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("BLINDSPOTS_CHECKPOINT_SECONDS", text)
+    with pytest.raises(UserError, match=rf"BLINDSPOTS_CHECKPOINT_SECONDS must be .* not '{text}'"):
         FileCheckpoint(job(), tmp_path / "output", CPU)
 
 

@@ -12,6 +12,7 @@ import pytest
 from blindspots.data import torchvision_datasets
 from blindspots.data.catalogue import CATALOGUE, IDX_FILES, Entry
 from blindspots.data.datasets import load_dataset
+from blindspots.data.idx import PUBLISHED, contents
 from blindspots.errors import UserError
 
 SIZES, SIDE = {"train": 5, "test": 3}, 4
@@ -177,6 +178,94 @@ def test_file_without_a_digest_on_record(raw, tmp_path, monkeypatch):
     check_small(load_dataset("mnist", tmp_path, download=False))
 
 
+# What tells files apart ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_kmnist(monkeypatch):
+    """Make the catalogue's KMNIST eight small images of which only the archives' MD5 is known."""
+    digests = {f"{file}.gz": hashlib.md5(packed(file)).hexdigest() for file in CONTENT}
+    entry = Entry("KMNIST", SIZES, side=SIDE, folder="KMNIST", archive_md5=digests)
+    monkeypatch.setitem(CATALOGUE, "kmnist", entry)
+
+
+def packed(file):
+    return gzip.compress(CONTENT[file], mtime=0)
+
+
+ALL_PUBLISHED = dict.fromkeys(CONTENT, PUBLISHED)
+OTHER = CONTENT[TRAIN_LABELS][:-1] + bytes([CONTENT[TRAIN_LABELS][-1] ^ 1])
+SHA256 = {file: hashlib.sha256(content).hexdigest() for file, content in CONTENT.items()}
+
+
+def test_published_files_are_known_as_such(small_kmnist, raw, tmp_path):
+    """Absent, by their own digest, as archives, and unpacked beside the archives."""
+    assert contents("digits", tmp_path) == {}
+    assert contents("mnist", tmp_path) == ALL_PUBLISHED
+    assert contents("kmnist", tmp_path) == ALL_PUBLISHED
+    folder = tmp_path / "KMNIST/raw"
+    folder.mkdir(parents=True)
+    for file in CONTENT:
+        (folder / f"{file}.gz").write_bytes(packed(file))
+    assert contents("kmnist", tmp_path) == ALL_PUBLISHED
+    for file in CONTENT:
+        (folder / file).write_bytes(CONTENT[file])
+    assert contents("kmnist", tmp_path) == ALL_PUBLISHED
+    (folder / TRAIN_LABELS).write_bytes(OTHER)
+    other = hashlib.sha256(OTHER).hexdigest()
+    assert contents("kmnist", tmp_path) == {**ALL_PUBLISHED, TRAIN_LABELS: other}
+
+
+def test_other_files_are_known_by_their_content(small_kmnist, tmp_path):
+    """Wherever they lie, packed or not, whatever their dates; one bit makes other files."""
+    folder = tmp_path / "here/KMNIST/raw"
+    folder.mkdir(parents=True)
+    for file in CONTENT:
+        (folder / file).write_bytes(CONTENT[file])
+    assert contents("kmnist", tmp_path / "here") == SHA256
+    (tmp_path / "here").rename(tmp_path / "there")
+    folder = tmp_path / "there/KMNIST/raw"
+    (folder / TRAIN_IMAGES).unlink()
+    (folder / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(CONTENT[TRAIN_IMAGES], 1))
+    assert contents("kmnist", tmp_path / "there") == SHA256
+    before = (folder / TRAIN_LABELS).stat()
+    (folder / TRAIN_LABELS).write_bytes(OTHER)
+    os.utime(folder / TRAIN_LABELS, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert contents("kmnist", tmp_path / "there")[TRAIN_LABELS] != SHA256[TRAIN_LABELS]
+
+
+def test_wrong_file_is_refused_before_anything_runs(raw, tmp_path):
+    (raw / TRAIN_LABELS).write_bytes(OTHER)
+    with pytest.raises(UserError) as caught:
+        contents("mnist", tmp_path)
+    assert str(caught.value) == refused(tmp_path)
+    (raw / TRAIN_LABELS).unlink()
+    assert contents("mnist", tmp_path) == ALL_PUBLISHED
+    with pytest.raises(UserError, match=r"cannot be read \(.*\)\. To get mnist"):
+        contents("mnist", tmp_path / ("x" * 300))
+
+
+def test_files_that_were_exchanged_since_the_plan(small_kmnist, tmp_path):
+    folder = tmp_path / "KMNIST/raw"
+    folder.mkdir(parents=True)
+    for file in CONTENT:
+        (folder / file).write_bytes(CONTENT[file])
+    check_small(load_dataset("kmnist", tmp_path, download=False, expected=SHA256))
+    for planned in ({**SHA256, TRAIN_LABELS: "0" * 64}, ALL_PUBLISHED):
+        with pytest.raises(UserError, match=r"-ubyte is another file than snakemake saw when it"):
+            load_dataset("kmnist", tmp_path, download=False, expected=planned)
+
+
+def test_download_is_what_was_planned_before_it(small_kmnist, tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision_datasets, "download", write_as_torchvision)
+    planned = contents("kmnist", tmp_path)
+    check_small(load_dataset("kmnist", tmp_path, download=True, expected=planned))
+    assert contents("kmnist", tmp_path) == planned
+    assert {path.name for path in files_below(tmp_path)} == {f"{file}.gz" for file in CONTENT}
+    (tmp_path / "KMNIST/raw" / f"{TRAIN_LABELS}.gz").unlink()
+    assert contents("kmnist", tmp_path) == planned
+
+
 def files_below(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
@@ -186,7 +275,7 @@ def write_as_torchvision(kind, root, files=CONTENT):
     folder = Path(root) / kind / "raw"
     folder.mkdir(parents=True)
     for file in files:
-        (folder / f"{file}.gz").write_bytes(gzip.compress(CONTENT[file]))
+        (folder / f"{file}.gz").write_bytes(packed(file))
         (folder / file).write_bytes(CONTENT[file])
 
 

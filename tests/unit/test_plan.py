@@ -5,17 +5,20 @@ import json
 import sys
 from copy import deepcopy
 from importlib.metadata import version
+from struct import pack
 
 import pytest
 
+from blindspots.data.idx import PUBLISHED
 from blindspots.errors import UserError
 from blindspots.study import fingerprint
 from blindspots.study.plan import Study, refuse_other_versions
 
 
 @pytest.fixture
-def study_of(schema, reference, tmp_path):
-    """Return the function from a configuration to its study."""
+def study_of(schema, reference, tmp_path, monkeypatch):
+    """Return the function from a configuration to its study, for which no data lie ready."""
+    monkeypatch.setenv("BLINDSPOTS_DATA", str(tmp_path))
 
     def study(config):
         return Study(config, schema, reference, [str(tmp_path)])
@@ -89,6 +92,24 @@ def test_study_is_that_of_the_paper(config, study_of):
     assert set(study.pools) >= {"train", "test", "P1", "P2"}
     assert study.noise_victims("P1") == three
     assert set(study.noise_victims("test")) == {*six, *three}
+
+
+def test_content_of_the_data_is_part_of_every_job_but_the_check(config, study_of, tmp_path):
+    """Files of the same size with other images; not where they lie."""
+    config["dataset"] = "kmnist"
+    found = []
+    for label in (0, 0, 1):
+        raw = tmp_path / "KMNIST/raw"
+        raw.mkdir(parents=True, exist_ok=True)
+        (raw / "t10k-labels-idx1-ubyte").write_bytes(
+            pack(">2I", 2049, 10000) + bytes([label] * 10000)
+        )
+        study = study_of(config)
+        found.append({**jobs(study), **specs(study)})
+    one, same, other = found
+    assert one == same
+    assert json.loads(study.spec("prepare_data"))["content"]["train-images-idx3-ubyte"] == PUBLISHED
+    assert all(one[name] != other[name] for name in one)
 
 
 def test_specifications_are_canonical(config, study_of):

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import time
 
 import pytest
 import yaml
@@ -529,6 +530,17 @@ def test_tenth_model_computes_only_new_cells(finished):
     assert computed() == [100 * 2 + 10 * 3, (9 + 10) * 2 + 3]
     with open(finished.path / table) as file:
         assert len(list(csv.DictReader(file))) == 100 * 2 + 10 * 3
+
+
+def test_dates_in_the_future_stop_nothing(finished):
+    """Of all that is there, Snakemake's records and the code among it, as by a wrong clock."""
+    finished.edit_config(lambda c: c["experiments"]["pairs"].update(noise=[0.1, 0.3]))
+    tomorrow = time.time() + 86400
+    for path in finished.path.rglob("*"):
+        os.utime(path, (tomorrow, tomorrow))
+    assert finished.planned() == {"evaluate_noise 0 few"} | SUMMARY
+    finished.make()
+    assert finished.planned() == set()
 
 
 def test_cells_may_be_deleted(finished):

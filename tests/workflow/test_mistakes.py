@@ -1,6 +1,7 @@
 """A user's mistakes are answered with one sentence, exit code 1, and nothing written."""
 
 import json
+import subprocess
 from importlib.util import find_spec
 
 import pytest
@@ -39,9 +40,9 @@ MISTAKES = {
 }
 
 
-def told_and_nothing_written(project, sentence):
+def told_and_nothing_written(project, sentence, *arguments):
     """Run a project with a mistake that is found before anything runs."""
-    done = project.snakemake()
+    done = project.snakemake(*arguments)
     assert done.returncode == 1
     assert sentence in done.stdout
     assert "Traceback" not in done.stdout
@@ -70,6 +71,42 @@ def test_mistake_in_the_file(fresh, mistake):
     with fresh.config.open("ab") as stream:
         stream.write(content)
     told_and_nothing_written(fresh, sentence)
+
+
+@pytest.mark.parametrize("suffix", ["json", "txt"])
+def test_repeated_key_in_json(fresh, suffix):
+    """With tabs, which YAML would not read."""
+    (fresh.path / f"my.{suffix}").write_text('{"splits":\t{"seed": 1,\n\t"seed": 2}}')
+    sentence = f"my.{suffix}: splits.seed is given a second time; rename or remove one of the two"
+    told_and_nothing_written(fresh, sentence, "--configfile", f"my.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("study: other\n", "studies/foo.yaml names its study 'other'; write `study: foo` in it"),
+        ("seeds: [1]\n", "studies/foo.yaml does not name its study, which would overwrite another"),
+    ],
+)
+def test_study_that_is_not_named_like_its_file(fresh, content, sentence):
+    (fresh.path / "studies/foo.yaml").write_text(content)
+    told_and_nothing_written(fresh, sentence, "--configfile", "studies/foo.yaml")
+
+
+def test_file_that_changes_a_study(fresh):
+    """Behind that of the study, and one that lies elsewhere."""
+    (fresh.path / "studies/part.yaml").write_text("seeds: [1]\n")
+    (fresh.path / "studies/foo.yaml").write_text("study: foo\n")
+    (fresh.path / "mine.yaml").write_text("study: mine\n")
+    files = ("studies/part.yaml", "studies/foo.yaml", "mine.yaml")
+    assert "results/mine/" in fresh.make("--dry-run", "--configfile", *files)
+
+
+def test_numbers_in_a_list_on_the_command_line(fresh):
+    sentence = "write seeds into a YAML file, and name that behind --configfile"
+    told_and_nothing_written(fresh, sentence, "--config", "seeds=[1, 2]")
+    (fresh.path / "mine.yaml").write_text("seeds: [1, 2]\n")
+    assert "seed2" in fresh.make("--dry-run", "--configfile", "mine.yaml")
 
 
 def test_empty_file(fresh):
@@ -105,10 +142,18 @@ def test_odd_characters_in_the_path_of_the_checkout(finished, tmp_path):
     moved.make()
     assert "Nothing to be done" in moved.make()
     assert not (path / "made").exists()
-    path.rename(tmp_path / "{x}")
-    done = Project(tmp_path / "{x}").snakemake()
-    assert done.returncode == 1
-    assert "{x} holds braces, which Snakemake takes for wildcards; rename it" in done.stdout
+    for name, sentence in {
+        "{x}": "{x} holds braces, which Snakemake takes for wildcards; rename it",
+        "a:b": "a:b holds a colon, at which PATH and PYTHONPATH are cut; rename it",
+        "\udcff": r"\udcff' holds bytes that are not UTF-8; rename it",
+    }.items():
+        path = path.rename(tmp_path / name)
+        done = Project(path).snakemake()
+        assert done.returncode == 1
+        assert sentence in done.stdout
+    done = subprocess.run(["make", "plan"], cwd=path.rename(tmp_path / "c:d"), capture_output=True)
+    assert done.returncode == 2
+    assert b"c:d holds a colon, at which PATH and PYTHONPATH are cut; rename it" in done.stderr
 
 
 @pytest.mark.skipif(find_spec("adv_lib") is not None, reason="adv-lib is installed")

@@ -7,6 +7,7 @@ from shlex import quote
 from shutil import which
 
 import yaml
+from snakemake.common.configfile import load_configfile
 
 # The folder of this Snakefile; workflow.basedir is the importer's when this runs as a module.
 BASE = Path(workflow.snakefile).resolve().parents[2]
@@ -19,12 +20,9 @@ if origin is None or not Path(origin).resolve().is_relative_to(BASE):
         "give each `snakefile:` the path of the same one"
     )
 
-if {"{", "}"} & set(str(BASE)):
-    raise WorkflowError(f"{BASE} holds braces, which Snakemake takes for wildcards; rename it")
-
 from blindspots.artifacts import prepare_folder
 from blindspots.errors import UserError
-from blindspots.study.config import refuse_repeated_keys
+from blindspots.study.config import refuse_odd_path, refuse_other_name, refuse_repeated_keys
 from blindspots.study.plan import Study, refuse_other_versions
 
 # Users' modules are looked for where their steps will find them, in this order.
@@ -37,10 +35,16 @@ SCHEMA = yaml.safe_load((BASE / "workflow/schemas/config.schema.yaml").read_text
 REFERENCE = BASE / "workflow/reference"
 
 try:
-    for path in workflow.configfiles:
-        if Path(path).suffix != ".json":  # which YAML would not read if it holds tabs
-            refuse_repeated_keys(path, yaml.compose(Path(path).read_text(encoding="utf-8")))
-    study = Study(config, SCHEMA, REFERENCE, MODULE_PATH)
+    for folder in (BASE, Path(sys.executable).parent):
+        refuse_odd_path(folder)
+    files = [path for path in map(Path, workflow.configfiles) if path.is_file()]  # no pipes
+    for path in files:
+        refuse_repeated_keys(path, path.read_text(encoding="utf-8"))
+    named = [path for path in files if path.parent.resolve() == BASE / "studies"]
+    if named:
+        refuse_other_name(named[-1], load_configfile(named[-1]).get("study"))
+    given = workflow.config_settings.config  # by --config
+    study = Study(config, SCHEMA, REFERENCE, MODULE_PATH, given)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -55,7 +59,6 @@ for folder in (FOLDER, *FOLDER.parents):
         raise WorkflowError(f"{folder} is a file where a folder of results should be; move it away")
 
 ENVIRONMENT = "../../envs/blindspots.yaml"
-DATA_ROOT = os.environ.get("BLINDSPOTS_DATA") or os.path.expanduser(study.config["data_root"])
 DOWNLOAD = int(study.config["download"])
 
 

@@ -13,7 +13,7 @@ rule prepare_data:
     params:
         spec=spec_of("prepare_data"),
         code=code_of("prepare_data"),
-        root=untracked(DATA_ROOT),
+        root=untracked(study.data_root),
         download=untracked(DOWNLOAD),
     shell:
         "python -m blindspots.steps.prepare_data --spec {params.spec:q} --code {params.code}"

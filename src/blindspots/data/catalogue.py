@@ -21,7 +21,10 @@ class Entry:
     folder : str
         Folder below the data root in torchvision's layout; empty if nothing is read from there.
     raw_md5 : dict of str to str
-        MD5 of the uncompressed IDX files, where it has been published or measured.
+        MD5 of the uncompressed IDX files, where it has been published or measured; files with
+        another are refused.
+    archive_md5 : dict of str to str
+        MD5 of the published archives, where only these have been published.
     """
 
     title: str
@@ -31,6 +34,7 @@ class Entry:
     classes: int = 10
     folder: str = ""
     raw_md5: dict | None = None
+    archive_md5: dict | None = None
 
 
 BASES = ("train", "test")
@@ -53,6 +57,26 @@ CATALOGUE = {
             "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
         },
     ),
-    "fashion-mnist": Entry("Fashion-MNIST", {"train": 60000, "test": 10000}, folder="FashionMNIST"),
-    "kmnist": Entry("KMNIST", {"train": 60000, "test": 10000}, folder="KMNIST"),
+    "fashion-mnist": Entry(
+        "Fashion-MNIST",
+        {"train": 60000, "test": 10000},
+        folder="FashionMNIST",
+        archive_md5={
+            "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+            "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+            "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+        },
+    ),
+    "kmnist": Entry(
+        "KMNIST",
+        {"train": 60000, "test": 10000},
+        folder="KMNIST",
+        archive_md5={
+            "train-images-idx3-ubyte.gz": "bdb82020997e1d708af4cf47b453dcf7",
+            "train-labels-idx1-ubyte.gz": "e144d726b3acfaa3e44228e80efcd344",
+            "t10k-images-idx3-ubyte.gz": "5c965bf0a639b31b8f53240b1b52f4d7",
+            "t10k-labels-idx1-ubyte.gz": "7320c461ea6c1c855c0b718fb2a4b134",
+        },
+    ),
 }

@@ -1,22 +1,18 @@
 """Data sets as arrays: embedded digits, and MNIST's family from files that are checked."""
 
-import gzip
-import hashlib
 import logging
 import os
-import struct
 import tempfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from blindspots.data.catalogue import CATALOGUE, IDX_FILES
+from blindspots.data.idx import find, identity, raw_folder, read_idx, shape_of, unusable
 from blindspots.errors import UserError
 
 LOG = logging.getLogger(__name__)
-IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Dataset:
     maximum: int
 
 
-def load_dataset(name, root, download):
+def load_dataset(name, root, download, expected=None):
     """Read a data set.
 
     Parameters
@@ -48,6 +44,8 @@ def load_dataset(name, root, download):
         Data root, in torchvision's layout; not used for ``digits``.
     download : bool
         Whether missing files may be fetched into the data root.
+    expected : dict of str to str, optional
+        What the files must hold, as `blindspots.data.idx.contents` tells it.
 
     Returns
     -------
@@ -62,25 +60,32 @@ def load_dataset(name, root, download):
     if name == "digits":
         return _digits(entry)
     if Path(root).exists() and not Path(root).is_dir():
-        raise _unusable(name, root, "is not a folder", "")
-    folder = Path(root) / entry.folder / "raw"
-    missing = [file for file in IDX_FILES.values() if _find(folder, file) is None]
+        raise unusable(name, root, "is not a folder", "")
+    folder = raw_folder(name, root)
+    missing = [file for file in IDX_FILES.values() if find(folder, file) is None]
     if missing:
         if not download:
-            raise _unusable(name, folder / missing[0], "is missing", "")
+            raise unusable(name, folder / missing[0], "is missing", "")
         _download(name, entry, Path(root), missing)
-    images, labels = {}, {}
-    for base, size in entry.sizes.items():
-        shape = (size, entry.side, entry.side)
-        pixels = _read_idx(name, entry, folder, base, "images", IMAGES_MAGIC, shape)
-        answers = _read_idx(name, entry, folder, base, "labels", LABELS_MAGIC, (size,))
-        if answers.max() >= entry.classes:
-            path = folder / IDX_FILES[base, "labels"]
-            raise _unusable(
-                name, path, f"has a label {answers.max()}", f"labels below {entry.classes}"
+    arrays = {}
+    for (base, kind), file in IDX_FILES.items():
+        content, start = read_idx(name, root, base, kind)
+        if expected and identity(name, root, base, kind, content) != expected[file]:
+            raise UserError(
+                f"{find(folder, file)} is another file than snakemake saw when it planned this "
+                "job; leave it alone, where both see the same, and run again"
             )
-        images[base] = pixels[:, None]
-        labels[base] = answers.astype(np.int64)
+        values = np.frombuffer(content, np.uint8, offset=start)
+        arrays[base, kind] = values.reshape(shape_of(name, base, kind))
+    for base in entry.sizes:
+        highest = arrays[base, "labels"].max()
+        if highest >= entry.classes:
+            path = find(folder, IDX_FILES[base, "labels"])
+            raise unusable(name, path, f"has a label {highest}", f"labels below {entry.classes}")
+    if not entry.raw_md5:
+        LOG.info("%s: headers and sizes are right; no digests of the files are on record", folder)
+    images = {base: arrays[base, "images"][:, None] for base in entry.sizes}
+    labels = {base: arrays[base, "labels"].astype(np.int64) for base in entry.sizes}
     return Dataset(images, labels, entry.maximum)
 
 
@@ -96,46 +101,11 @@ def _digits(entry):
     return Dataset(images, labels, entry.maximum)
 
 
-def _find(folder, file):
-    """Return the path of an IDX file, uncompressed or as .gz, or None."""
-    for candidate in (folder / file, folder / f"{file}.gz"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def _read_idx(name, entry, folder, base, kind, magic, shape):
-    """Read and check one IDX file: digest where one is known, header, size."""
-    file = IDX_FILES[base, kind]
-    path = _find(folder, file)
-    expected = struct.pack(f">{1 + len(shape)}I", magic, *shape)
-    length = len(expected) + int(np.prod(shape))
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
-            content = stream.read(length + 1)  # no more: a small archive may hold terabytes
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unusable(name, path, f"cannot be read ({error})", f"{file}") from None
-    if len(content) != length:
-        held = f"more than {length}" if len(content) > length else f"{len(content)}"
-        raise _unusable(name, path, f"holds {held} bytes", f"{length}")
-    if content[: len(expected)] != expected:
-        found = content[: len(expected)].hex()
-        raise _unusable(name, path, f"starts with {found}", expected.hex())
-    wanted = (entry.raw_md5 or {}).get(file)
-    if wanted:
-        actual = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if actual != wanted:
-            raise _unusable(name, path, f"has MD5 {actual}", wanted)
-    else:
-        LOG.info("%s: header and size are right; no digest of it is on record", path)
-    return np.frombuffer(content, np.uint8, offset=len(expected)).reshape(shape)
-
-
 def _download(name, entry, root, missing):
     """Fetch missing files through torchvision, which checks them, and move them in when whole."""
     from blindspots.data.torchvision_datasets import download
 
-    folder = root / entry.folder / "raw"
+    folder = raw_folder(name, root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
@@ -143,17 +113,11 @@ def _download(name, entry, root, missing):
             download(entry.folder, temporary)
             folder.mkdir(parents=True, exist_ok=True)
             for file in missing:
-                source = Path(temporary) / entry.folder / "raw" / file
-                os.replace(source, folder / file)  # the same file system: below the data root
+                # The archive, where only its digest is known: it shows that this is the published.
+                archive = f"{file}.gz"
+                kept = archive if archive in (entry.archive_md5 or {}) else file
+                # The same file system: below the data root.
+                os.replace(raw_folder(name, temporary) / kept, folder / kept)
     except (OSError, RuntimeError) as error:
         reason = f"is missing and could not be downloaded ({error})"
-        raise _unusable(name, folder / missing[0], reason, "") from None
-
-
-def _unusable(name, path, found, expected):
-    wanted = f"; expected {expected}" if expected else ""
-    return UserError(
-        f"{path} {found}{wanted}. To get {name}: let it be downloaded (download: true, with a "
-        "network), or point BLINDSPOTS_DATA or data_root to a folder that holds "
-        f"{CATALOGUE[name].folder}/raw, or run the embedded data with STUDY=digits"
-    )
+        raise unusable(name, folder / missing[0], reason, "") from None

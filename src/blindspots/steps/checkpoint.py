@@ -86,6 +86,9 @@ def _seconds():
     name = "BLINDSPOTS_CHECKPOINT_SECONDS"
     text = os.environ.get(name) or str(SECONDS)
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise UserError(f"{name} must be a number of seconds, not {text!r}") from None
+        seconds = -1
+    if not seconds >= 0:  # true of NaN, too
+        raise UserError(f"{name} must be a number of seconds, not {text!r}")
+    return seconds

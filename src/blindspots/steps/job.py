@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from blindspots.artifacts import canonical_json, job_digest
+from blindspots.artifacts import bring_to_present, canonical_json, job_digest
 from blindspots.errors import UserError
 from blindspots.seeding import seed_globals
 
@@ -105,6 +105,9 @@ def run(main, arguments):
             if name in options:
                 _check_writable(getattr(options, name))
         seed_globals(int(digest[:15], 16))  # for the draws of other people's code
+        for name in arguments:
+            value = getattr(options, name.rstrip("*"))
+            bring_to_present(value if isinstance(value, list) else [value])
         main(Job(spec, options.code, digest, options.threads), options)
     except UserError as error:
         _fail(f"error: {error}\n")

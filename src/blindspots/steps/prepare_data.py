@@ -8,7 +8,7 @@ from blindspots.steps.job import run
 
 def main(job, options):
     name = job.spec["dataset"]
-    data = load_dataset(name, options.root, options.download == "1")
+    data = load_dataset(name, options.root, options.download == "1", job.spec.get("content"))
     tensors = {f"{base}_images": images for base, images in data.images.items()}
     tensors |= {f"{base}_labels": labels for base, labels in data.labels.items()}
     facts = {

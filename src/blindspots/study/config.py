@@ -1,8 +1,12 @@
 """Checks of a configuration: every problem in a sentence that says where it is and what to do."""
 
 import difflib
+import json
+import os
 import re
 import sys
+
+import yaml
 
 from blindspots.data.catalogue import BASES, CATALOGUE
 from blindspots.errors import UserError
@@ -11,6 +15,10 @@ RESERVED = ("clean", "noise")  # rows of the transfer table that have no source 
 # Columns of tables beside those of the victims, and the column that tells the rows apart.
 COLUMNS = ("distorted_for", "distortion", "stddev", "mean_distortion", "attacked", "failures")
 ROW_NAMES = {"models": "model", "matrix": "distorted_for", "levels": "distortion"}
+IN_A_FILE = (
+    "; --config takes single numbers, True, False and text, and makes text of all within brackets "
+    "and braces: write {key} into a YAML file, and name that behind --configfile"
+)
 ARCHITECTURE_KEYS = {
     "softmax": (),
     "mlp": ("widths", "activation"),
@@ -19,7 +27,7 @@ ARCHITECTURE_KEYS = {
 }
 
 
-def validated(config, schema, reference_files):
+def validated(config, schema, reference_files, command_line=None):
     """Check a configuration and fill in the defaults of the schema.
 
     Parameters
@@ -30,6 +38,8 @@ def validated(config, schema, reference_files):
         JSON schema of the configuration.
     reference_files : dict of str to list of str
         Names of the files with printed numbers, and the columns of each.
+    command_line : dict, optional
+        The part that was given by ``--config``, which makes text of most that is not text.
 
     Returns
     -------
@@ -42,10 +52,11 @@ def validated(config, schema, reference_files):
         One line for each problem found.
     """
     config = _without_removed(config)
-    problems = list(_unplain(config)) or _schema_problems(config, schema)
+    problems = list(_unplain(config)) or _schema_problems(config, schema, command_line or {})
     if not problems:
         config = _with_defaults(config, schema, schema)
-        problems = _option_problems(config, schema)
+        problems = _option_problems(config, schema, command_line or {})
+        problems = problems or list(_untyped_options(command_line or {}))
         problems += _cross_problems(config, reference_files)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
@@ -54,15 +65,111 @@ def validated(config, schema, reference_files):
     return config
 
 
-def refuse_repeated_keys(path, document):
-    """Raise UserError if a YAML file gives a key twice: of its two values one would be lost.
+def refuse_repeated_keys(path, text):
+    """Raise UserError if a file gives a key twice: of its two values one would be lost.
 
     Parameters
     ----------
     path : path-like
-    document : yaml.Node or None
-        What ``yaml.compose`` makes of the file.
+    text : str
+        What stands in the file, which Snakemake reads as JSON or, if it is none, as YAML, whatever
+        its name.
     """
+    try:
+        repeated = _repeated_in_json(json.loads(text, object_pairs_hook=_Pairs))
+    except ValueError:
+        repeated = _repeated_in_yaml(yaml.compose(text))
+    for where in repeated:
+        raise UserError(f"{path}{where} is given a second time; rename or remove one of the two")
+
+
+def refuse_odd_path(path):
+    """Raise UserError if steps could not be started from a folder, for what its path holds."""
+    text = str(path)
+    for characters, what in {
+        "{}": "braces, which Snakemake takes for wildcards",
+        os.pathsep: "a colon, at which PATH and PYTHONPATH are cut",
+    }.items():
+        if set(characters) & set(text):
+            raise UserError(f"{text} holds {what}; rename it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # which the message could not show either
+        raise UserError(f"{text!r} holds bytes that are not UTF-8; rename it") from None
+
+
+def refuse_other_name(path, name):
+    """Raise UserError unless a file of ``studies/`` gives its study the name that the file has.
+
+    By the file's name `make` asks for a study and knows the folder of its results.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    name : object
+        The value of ``study`` in the file, or None.
+    """
+    if name is None:
+        raise UserError(
+            f"{path} does not name its study, which would overwrite another one; "
+            f"write `study: {path.stem}` in it"
+        )
+    if name != path.stem:
+        raise UserError(
+            f"{path} names its study {_shown(name)}; write `study: {path.stem}` in it, or give the "
+            "file that name"
+        )
+
+
+def data_root(config):
+    """Return the folder of the data sets: BLINDSPOTS_DATA if it is set, else ``data_root``.
+
+    Of either, ``~`` is the home folder, and what is relative lies below the working directory.
+
+    Raises
+    ------
+    UserError
+        If it is no path on this machine.
+    """
+    variable = os.environ.get("BLINDSPOTS_DATA")
+    name, given = ("BLINDSPOTS_DATA", variable) if variable else ("data_root", config["data_root"])
+    root = os.path.expanduser(given)
+    if root.startswith("~"):
+        user = root.partition("/")[0]
+        raise UserError(
+            f"{name}: {user} is nobody's home folder here; write ./{user} for a folder of that name"
+        )
+    try:
+        root.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{name}: {given!r} is not UTF-8; rename the folder") from None
+    if re.search(r"[\x00-\x1f\x7f]", root):
+        raise UserError(f"{name}: {given!r} must be one line, without control characters")
+    return f"./{root}" if root.startswith("-") else root  # which would be taken for an option
+
+
+class _Pairs(list):
+    """The entries of a JSON object, among which a key may stand twice."""
+
+
+def _repeated_in_json(document):
+    """Yield where a JSON document gives a key for the second time."""
+    todo = [((), document)]
+    while todo:
+        place, value = todo.pop()
+        if isinstance(value, _Pairs):
+            names = set()
+            for name, item in value:
+                if name in names:
+                    yield f": {_dotted((*place, name))}"
+                names.add(name)
+                todo.append(((*place, name), item))
+        elif isinstance(value, list):
+            todo += [((*place, number), item) for number, item in enumerate(value)]
+
+
+def _repeated_in_yaml(document):
+    """Yield where a YAML document, a node or None, gives a key for the second time."""
     todo, seen = [((), document)] if document else [], set()
     while todo:
         place, node = todo.pop()
@@ -76,10 +183,7 @@ def refuse_repeated_keys(path, document):
             for key, value in node.value:
                 name = str(key.value)
                 if name in names:
-                    raise UserError(
-                        f"{path}, line {key.start_mark.line + 1}: {_dotted((*place, name))} is "
-                        "given a second time; rename or remove one of the two"
-                    )
+                    yield f", line {key.start_mark.line + 1}: {_dotted((*place, name))}"
                 names.add(name)
                 todo.append(((*place, name), value))
 
@@ -123,41 +227,86 @@ def _errors(value, schema):
     return validators.extend(Draft202012Validator, type_checker=types)(schema).iter_errors(value)
 
 
-def _schema_problems(config, schema):
+def _schema_problems(config, schema, command_line):
     errors = _errors(config, schema)
     ordered = sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
     # The validator reports each missing key with the list of all that are required.
-    sentences = [sentence for error in ordered for sentence in _sentences(error, schema)]
+    sentences = [sentence for error in ordered for sentence in _sentences(error, command_line)]
     return list(dict.fromkeys(sentences))
 
 
-def _option_problems(config, schema):
+def _instead(place, value, wanted, command_line):
+    """Return what to write instead of a value of another type that came from ``--config``."""
+    given = command_line
+    for part in place:
+        try:
+            given = given[part]
+        except (KeyError, IndexError, TypeError):
+            return ""  # it stands in a file
+    if given != value:
+        return ""
+    key = place[0]
+    if len(place) == 1 and wanted == "boolean":
+        return f"; on the command line write {key}=True or {key}=False"
+    if len(place) == 1 and value in ("null", "~"):
+        return f"; on the command line write {key}= with nothing behind it"
+    if len(place) > 1 or wanted in ("string", "array", "object") or _is_no_text(value):
+        return IN_A_FILE.format(key=key)
+    return ""
+
+
+def _untyped_options(command_line):
+    """Yield what is wrong with options of users' own code that ``--config`` made text of."""
+    for section in ("models", "attacks"):
+        for name, entry in (command_line.get(section) or {}).items():
+            todo = [((section, name, "options"), (entry or {}).get("options"))]
+            while todo:
+                place, value = todo.pop()
+                if isinstance(value, dict | list):
+                    items = value.items() if isinstance(value, dict) else enumerate(value)
+                    todo += [((*place, key), item) for key, item in items]
+                elif _is_no_text(value):
+                    instead = IN_A_FILE.format(key=section)
+                    yield f"{_dotted(place)} is the text {_shown(value)}{instead}"
+
+
+def _is_no_text(value):
+    """Tell whether a value is text that YAML reads as something else, such as a number."""
+    try:
+        return isinstance(value, str) and not isinstance(yaml.safe_load(value), str)
+    except yaml.YAMLError:
+        return False
+
+
+def _option_problems(config, schema, command_line):
     """Return what is wrong with options of attacks; each method has a schema of its own."""
     known = schema["$defs"]["options"]
     problems = []
     for name, attack in config["attacks"].items():
         rules = {"$ref": f"#/$defs/options/{attack['method']}"} if attack["method"] in known else {}
-        problems += _below(["attacks", name, "options"], attack["options"], rules, schema)
+        where = ["attacks", name, "options"]
+        problems += _below(where, attack["options"], rules, schema, command_line)
         for number, member in enumerate(
             attack["options"].get("members", []) if not problems else []
         ):
             if member["method"] in known:
                 rules = {"$ref": f"#/$defs/options/{member['method']}"}
                 where = ["attacks", name, "options", "members", number, "options"]
-                problems += _below(where, member.get("options", {}), rules, schema)
+                options = member.get("options", {})
+                problems += _below(where, options, rules, schema, command_line)
     return problems
 
 
-def _below(where, value, rules, schema):
+def _below(where, value, rules, schema, command_line):
     """Return what a schema says of a value that lies somewhere below the top."""
     sentences = []
     for error in _errors(value, {"$defs": schema["$defs"], **rules}):
         error.path.extendleft(reversed(where))
-        sentences += _sentences(error, schema)
+        sentences += _sentences(error, command_line)
     return sentences
 
 
-def _sentences(error, schema):
+def _sentences(error, command_line):
     """Turn an error of the schema validator into sentences."""
     where = _dotted(error.absolute_path) or "the configuration"
     value, rule, expected = error.instance, error.validator, error.validator_value
@@ -166,7 +315,7 @@ def _sentences(error, schema):
         nested = [e for e in error.context if len(e.relative_path)] or error.context
         if ":" in str(value):
             nested = [e for e in nested if e.validator == "pattern"] or nested
-        yield from _sentences(nested[0], schema)
+        yield from _sentences(nested[0], command_line)
     elif rule == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         for key in value:
@@ -183,6 +332,7 @@ def _sentences(error, schema):
             dotted = mantissa if "." in mantissa else f"{mantissa}.0"
             sign = "" if exponent[0] in "+-" else "+"
             hint = f"; YAML reads {value} as text, write {dotted}e{sign}{exponent}"
+        hint += _instead(error.absolute_path, value, expected, command_line)
         yield f"{where} must be a number, not the text {_shown(value)}{hint}"
     elif rule == "type":
         names = {
@@ -192,7 +342,8 @@ def _sentences(error, schema):
             "boolean": "true or false",
         }
         names |= {"number": "a number", "integer": "a whole number"}
-        yield f"{where} must be {names[expected]}, not {_shown(value)}"
+        hint = _instead(error.absolute_path, value, expected, command_line)
+        yield f"{where} must be {names[expected]}, not {_shown(value)}{hint}"
     elif rule == "enum":
         known = ", ".join(map(str, expected))
         yield f"{where} is {_shown(value)}; known: {known}{nearest(value, expected)}"

@@ -217,6 +217,7 @@ def main(arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="backslashreplace",  # of a path that is not UTF-8
     )
     if done.returncode != 0:
         sys.stderr.write(done.stdout)

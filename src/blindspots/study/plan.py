@@ -11,9 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from blindspots.artifacts import canonical_json, file_digest, job_digest
 from blindspots.data.catalogue import BASES, CATALOGUE
+from blindspots.data.idx import contents
 from blindspots.errors import UserError
 from blindspots.parts import part_spec
-from blindspots.study.config import validated
+from blindspots.study.config import data_root, validated
 from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
 
 SHORT = 12  # hexadecimal digits by which jobs with many inputs know each of them
@@ -94,18 +95,22 @@ class Study:
         Folder of the printed numbers.
     search_path : sequence of str
         Where users' modules are looked for.
+    command_line : dict, optional
+        The part of the configuration that ``--config`` gave.
 
     Raises
     ------
     blindspots.errors.UserError
-        If the configuration has a mistake.
+        If the configuration has a mistake, or a file of its data set is not what it should be.
     """
 
-    def __init__(self, config, schema, reference, search_path):
+    def __init__(self, config, schema, reference, search_path, command_line=None):
         self.reference = reference
         self.search_path = search_path
-        self.config = validated(config, schema, columns_of_files(reference))
+        self.config = validated(config, schema, columns_of_files(reference), command_line)
         self.name = self.config["study"]
+        self.data_root = data_root(self.config)
+        self.content = contents(self.config["dataset"], self.data_root)
         self._digests = {}
         self._check_sizes()
         self._check_code_of_others()
@@ -287,7 +292,8 @@ class Study:
 
     def _prepare_data(self):
         packages = ("numpy", "scikit-learn") if self.config["dataset"] == "digits" else ("numpy",)
-        return {"dataset": self.config["dataset"], "versions": _versions(packages)}
+        spec = {"dataset": self.config["dataset"], "versions": _versions(packages)}
+        return {**spec, "content": self.content} if self.content else spec
 
     def _train_model(self, model, seed):
         entry = self.config["models"][model]
