@@ -22,7 +22,8 @@ LONGEST = 120_000  # characters of a command, which may have 128 KiB; the rest i
 NUMERIC = ("numpy", "torch")
 TABLES = ("numpy", "pandas")
 MARKUP = ("jinja2", "tabulate")  # LaTeX and Markdown
-PLOTS = ("matplotlib", "numpy", "pandas", "pillow", "seaborn")  # pillow: pixels, in SVG too
+# fonttools: fonts in PDF; pillow: pixels, in SVG too
+PLOTS = ("fonttools", "matplotlib", "numpy", "pandas", "pillow", "seaborn")
 VIOLINS = ("scipy",)
 OPTIMIZER_KEYS = {
     "lbfgs": ("max_evaluations", "history", "tolerance"),
