@@ -44,6 +44,9 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
+# What the report's captions read. A copy, for importers may use their configuration twice.
+config = {**config, "captions": study.captions()}
+
 
 pathvars:
     study=f"<results>/{study.name}",
