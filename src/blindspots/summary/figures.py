@@ -99,21 +99,22 @@ def error_curves(cells, spec, title):
         noise = noise[noise["rms"] <= amplified["rms"].max()]
     looks = colours_and_markers(spec["victims"])
 
-    entries = {
-        spec["labels"][victim]: Line2D([], [], color=colour, marker=marker, markersize=3.5)
+    entries = [
+        (spec["labels"][victim], Line2D([], [], color=colour, marker=marker, markersize=3.5))
         for victim, (colour, marker) in looks.items()
-    }
-    entries |= {
-        "": Line2D([], [], linestyle="none"),
-        "adversarial, amplified": Line2D([], [], color="0.3"),
-        "adversarial, as found": Line2D([], [], color="0.3", **_STAR),
-        "Gaussian noise": Line2D([], [], color="0.3", linestyle="--", linewidth=0.9),
-    }
+    ]
+    entries += [
+        ("", Line2D([], [], linestyle="none")),
+        ("adversarial, amplified", Line2D([], [], color="0.3")),
+        ("adversarial, as found", Line2D([], [], color="0.3", **_STAR)),
+        ("Gaussian noise", Line2D([], [], color="0.3", linestyle="--", linewidth=0.9)),
+    ]
+    names, lines = zip(*entries, strict=True)
 
     columns = min(3, len(spec["sources"]))
     rows = math.ceil(len(spec["sources"]) / columns)
     height = max(2.1 * rows, 0.18 * len(entries)) + 0.6
-    legend = 1.9 + 0.06 * max(0, max(map(len, entries)) - 25)
+    legend = 1.9 + 0.06 * max(0, max(map(len, names)) - 25)
     figure = Figure((2.6 * columns + legend, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
     noisy = dict(list(noise.sort_values("rms").groupby("victim")))
@@ -138,8 +139,8 @@ def error_curves(cells, spec, title):
     figure.suptitle(title)
 
     figure.legend(
-        entries.values(),
-        entries.keys(),
+        lines,
+        names,
         title="victim",
         alignment="left",
         loc="outside right upper",
