@@ -27,8 +27,12 @@ TEMPORARY = f".*.{glob.escape(HOST)}.*.tmp"
 
 
 def canonical_json(value):
-    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN, no ``<``.
+
+    Snakemake writes the parameters of jobs into a script of its report, which ``</script>`` ends.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", r"\u003c")
 
 
 def job_digest(spec_json, code):

@@ -332,6 +332,15 @@ MISTAKES = {
         f"models: '{'a' * 65}' is longer than 64 characters",
     ),
     "data root with a null byte": ("data_root", "a\0b", "data_root: 'a\\x00b' must be one line"),
+    "label of spaces": ("models.M1.label", "  ", "models.M1.label: '  ' must hold more than"),
+    "label too long": ("models.M1.label", "a" * 65, "is longer than 64 characters"),
+    "title with an escape of terminals": (
+        "experiments.cross_model.title",
+        "a\x1b[2J",
+        "experiments.cross_model.title: 'a\\x1b[2J' must be one line, without control",
+    ),
+    "caption that turns what follows": ("tables.table1.caption", "a\u202eb", "must be one line"),
+    "description of half a character": ("models.M1.description", "\ud83d", "must be one line"),
     "label of two lines": ("models.M1.label", "a\nb", "models.M1.label: 'a\\nb' must be one line"),
     "caption of two lines": ("tables.table1.caption", "a\nb", "caption: 'a\\nb' must be one line"),
     "printed numbers elsewhere": (

@@ -149,9 +149,21 @@ def test_a_label_of_any_characters_breaks_no_table(cells):
     lines = to_markdown(table, table.values, "table2", "notes").splitlines()[4:]
     assert {line.replace(r"\\", "").replace(r"\|", "").count("|") for line in lines} == {7}
     latex = to_latex(table, table.values, "table2", "{notes}")
-    escaped = r"50\%\_\textbackslash{}|\&\#\$\{\}\textasciicircum{}\textasciitilde{}"
+    escaped = r"50\%\_\textbackslash{}\textbar{}\&\#\$\{\}\textasciicircum{}\textasciitilde{}"
     assert latex.count(escaped) == 2
     assert r"\caption{\{notes\}}" in latex
+
+
+def test_latex_names_the_characters_that_ask_for_another_engine(cells):
+    table = make_table(cells, SPEC | {"kind": "matrix", "labels": {"A": "\u03a3 \u2211", "B": "B"}})
+    assert "pdfLaTeX lacks one of: \u03a3\u2211\n" in to_latex(table, table.values, "t", "notes")
+    table = make_table(cells, SPEC | {"kind": "matrix"})
+    assert "pdfLaTeX" not in to_latex(table, table.values, "t", "notes")
+
+
+@pytest.mark.parametrize("given", ["", " ", "."])
+def test_caption_that_is_missing(given):
+    assert caption(SPEC | {"caption": given}, False).startswith("MNIST; targets: random")
 
 
 def test_page(cells):

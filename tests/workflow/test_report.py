@@ -9,6 +9,7 @@ import pytest
 from selenium import webdriver
 from selenium.common import exceptions
 from selenium.webdriver.support import wait
+from texts import TEXTS
 
 CHROMIUM = which("chromium") or which("chromium-browser") or which("google-chrome")
 DRIVER = which("chromedriver")
@@ -85,12 +86,11 @@ class Reader:
         self.click("//nav//table//td[last()]//a[2]", line)
 
     def caption(self):
-        """Return the text of the caption in sight, which must be clean."""
+        """Return the text of the caption in sight."""
         (caption,) = self.wait_for("nav .prose")
         assert caption.is_displayed() and len(caption.text) > 80
-        assert not MARKUP.search(caption.text), caption.text
-        assert not caption.find_elements("css selector", ".system-message, .problematic")
-        return caption.text
+        assert not self.find(".system-message, .problematic")
+        return caption.get_property("innerText")  # of `text` the driver leaves out marks of writing
 
     def table(self):
         """Return the first table of the open page, a list of rows of lists of texts."""
@@ -182,7 +182,8 @@ def test_every_result_opens(digits, reader):
             for line in range(len(paths)):
                 reader.choose(*place)
                 reader.ask_about(line)
-                reader.caption()
+                caption = reader.caption()
+                assert not MARKUP.search(caption), caption
                 path = reader.run("return app.state.resultPath")
                 reader.choose(*place)
                 reader.look_at(line)
@@ -200,16 +201,49 @@ def test_every_result_opens(digits, reader):
     assert sorted(opened) == sorted(str(path.relative_to(digits.path)) for path in published)
 
 
-def test_one_grid_of_each_kind(finished, reader):
-    """Labels that split the results into halves would become a switch between two views of one."""
+def test_any_texts(finished, reader):
+    """As written, on the front page, in captions and tables; and no script among them has run.
+
+    There is one grid of each kind: labels that split the results into halves would become a switch
+    between two views of one.
+    """
+    labels, said = TEXTS[:3], [" ".join(TEXTS[3 + place :: 6]) for place in range(6)]
+
+    def write(config):
+        for number, model in enumerate(config["models"].values()):
+            model |= {"label": labels[number], "description": said[number]}
+        config["experiments"]["pairs"]["title"] = said[3]
+        for number, table in enumerate(config["tables"].values(), 4):
+            table["caption"] = said[number]
+
+    finished.edit_config(write)
     page = finished.path / "report.html"
+    finished.make()
     finished.make("--report", str(page))
-    grids = reader.open(page)["Figures"]["Examples"]
-    assert len(grids) == 2
-    for line, path in enumerate(grids):
-        reader.choose("Figures", "Examples")
-        reader.look_at(line)
-        reader.until(lambda path=path: reader.run(IMAGE_IS_SHOWN, path))
+    categories = reader.open(page)
+    (front,) = reader.wait_for("div.grow .prose")
+    shown = front.get_property("innerText")
+    assert {text for text in (*labels, *said[:4]) if text not in shown} == set()
+    captions = []
+    for category, below in categories.items():
+        for subcategory, paths in below.items():
+            place = (category, subcategory) if len(below) > 1 else (category,)
+            for line, path in enumerate(paths):
+                reader.choose(*place)
+                reader.ask_about(line)
+                captions.append(reader.caption())
+                if subcategory == "Examples":
+                    reader.choose(*place)
+                    reader.look_at(line)
+                    reader.until(lambda path=path: reader.run(IMAGE_IS_SHOWN, path))
+    for text, count in ((labels[0], 1), (said[3], 3), (said[4], 1), (said[5], 1)):
+        assert sum(text in caption for caption in captions) == count, text
+    reader.choose("Tables")
+    reader.look_at(0)
+    assert [row[:2] for row in reader.table()][1:] == [
+        list(p) for p in zip(labels, said, strict=False)
+    ]
+    assert reader.driver.title == "Snakemake Report"
 
 
 @pytest.mark.mnist

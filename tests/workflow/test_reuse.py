@@ -239,11 +239,11 @@ def test_changed_file_of_a_bundle_is_named(unpacked):
 def test_study_that_is_not_whole_is_not_packed(finished, state):
     if state == "missing":
         (finished.results / "tables/summary.md").unlink()
-        sentence = "of the study's 37 files are missing or out of date, results/tiny/tables/summary"
+        sentence = "of the study's 42 files are missing or out of date, results/tiny/tables/summary"
     elif state == "outdated":
         finished.edit_config(lambda c: c["tables"]["summary"].update(caption="Changed"))
         sentence = (
-            "5 of the study's 37 files are missing or out of date, results/tiny/tables/summary"
+            "5 of the study's 42 files are missing or out of date, results/tiny/tables/summary"
         )
     elif state == "damaged":
         image = finished.results / "figures/noise_examples/noisy.png"

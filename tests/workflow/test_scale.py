@@ -9,7 +9,7 @@ STUB = """
 import os, sys
 if any(word.startswith("blindspots.steps.") for word in sys.orig_argv):
     words = sys.orig_argv
-    for flag in ("--output", "--csv", "--html", "--markdown", "--latex"):
+    for flag in ("--output", "--pdf", "--csv", "--html", "--markdown", "--latex"):
         if flag in words:
             path = words[words.index(flag) + 1]
             open(path, "w").close()

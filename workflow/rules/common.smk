@@ -48,6 +48,9 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
+# What the report's captions read. A copy, for importers may use their configuration twice.
+config = {**config, "captions": study.captions()}
+
 
 pathvars:
     study=f"<results>/{study.name}",
@@ -228,7 +231,8 @@ def all_artifacts():
         format=["csv", "md", "tex", "html"],
     )
     for kind in ("transfer", "error_curves", "distortions"):
-        paths += expand(f"{FIGURES}/{kind}/{{name}}.svg", name=study.config["experiments"])
-    paths += expand(f"{FIGURES}/adversarial_examples/{{grid}}.png", grid=adversarial)
-    paths += expand(f"{FIGURES}/noise_examples/{{grid}}.png", grid=noisy)
+        pattern = f"{FIGURES}/{kind}/{{name}}.{{format}}"
+        paths += expand(pattern, name=study.config["experiments"], format=["svg", "pdf"])
+    for kind, names in (("adversarial_examples", adversarial), ("noise_examples", noisy)):
+        paths += expand(f"{FIGURES}/{kind}/{{name}}.{{format}}", name=names, format=["png", "pdf"])
     return paths

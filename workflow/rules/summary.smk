@@ -46,6 +46,7 @@ rule plot_transfer:
             subcategory="Transfer",
             labels={"experiment": "{experiment}"},
         ),
+        pdf="<study>/figures/transfer/{experiment}.pdf",
         provenance="<study>/figures/transfer/{experiment}.svg.json",
     log:
         "<study>/logs/plot_transfer/{experiment}.log",
@@ -60,7 +61,7 @@ rule plot_transfer:
         code=code_of("plot_transfer"),
     shell:
         "python -m blindspots.steps.plot_transfer --spec {params.spec:q} --code {params.code}"
-        " --transfer {input.transfer:q} --output {output.figure:q} > {log:q} 2>&1"
+        " --transfer {input.transfer:q} --output {output.figure:q} --pdf {output.pdf:q} > {log:q} 2>&1"
 
 
 rule plot_error_curves:
@@ -76,6 +77,7 @@ rule plot_error_curves:
             subcategory="Error curves",
             labels={"experiment": "{experiment}"},
         ),
+        pdf="<study>/figures/error_curves/{experiment}.pdf",
         provenance="<study>/figures/error_curves/{experiment}.svg.json",
     log:
         "<study>/logs/plot_error_curves/{experiment}.log",
@@ -90,7 +92,7 @@ rule plot_error_curves:
         code=code_of("plot_error_curves"),
     shell:
         "python -m blindspots.steps.plot_error_curves --spec {params.spec:q} --code {params.code}"
-        " --transfer {input.transfer:q} --output {output.figure:q} > {log:q} 2>&1"
+        " --transfer {input.transfer:q} --output {output.figure:q} --pdf {output.pdf:q} > {log:q} 2>&1"
 
 
 rule plot_distortions:
@@ -105,6 +107,7 @@ rule plot_distortions:
             subcategory="Distortions",
             labels={"experiment": "{experiment}"},
         ),
+        pdf="<study>/figures/distortions/{experiment}.pdf",
         provenance="<study>/figures/distortions/{experiment}.svg.json",
     log:
         "<study>/logs/plot_distortions/{experiment}.log",
@@ -119,7 +122,7 @@ rule plot_distortions:
         code=code_of("plot_distortions"),
     shell:
         "python -m blindspots.steps.plot_distortions --spec {params.spec:q} --code {params.code}"
-        " --sets {input.sets:q} --output {output.figure:q} > {log:q} 2>&1"
+        " --sets {input.sets:q} --output {output.figure:q} --pdf {output.pdf:q} > {log:q} 2>&1"
 
 
 rule plot_adversarial_examples:
@@ -135,6 +138,7 @@ rule plot_adversarial_examples:
             subcategory="Examples",
             labels={"figure": "{grid}, adversarial"},
         ),
+        pdf="<study>/figures/adversarial_examples/{grid}.pdf",
         provenance="<study>/figures/adversarial_examples/{grid}.png.json",
     log:
         "<study>/logs/plot_adversarial_examples/{grid}.log",
@@ -150,7 +154,7 @@ rule plot_adversarial_examples:
     shell:
         "python -m blindspots.steps.plot_adversarial_examples --spec {params.spec:q}"
         " --code {params.code} --data {input.data:q} --set {input.adversarial:q}"
-        " --output {output.figure:q} > {log:q} 2>&1"
+        " --output {output.figure:q} --pdf {output.pdf:q} > {log:q} 2>&1"
 
 
 rule plot_noise_examples:
@@ -165,6 +169,7 @@ rule plot_noise_examples:
             subcategory="Examples",
             labels={"figure": "{grid}, noisy"},
         ),
+        pdf="<study>/figures/noise_examples/{grid}.pdf",
         provenance="<study>/figures/noise_examples/{grid}.png.json",
     log:
         "<study>/logs/plot_noise_examples/{grid}.log",
@@ -179,4 +184,4 @@ rule plot_noise_examples:
         code=code_of("plot_noise_examples"),
     shell:
         "python -m blindspots.steps.plot_noise_examples --spec {params.spec:q}"
-        " --code {params.code} --data {input.data:q} --output {output.figure:q} > {log:q} 2>&1"
+        " --code {params.code} --data {input.data:q} --output {output.figure:q} --pdf {output.pdf:q} > {log:q} 2>&1"

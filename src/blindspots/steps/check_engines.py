@@ -10,6 +10,7 @@ from blindspots.attacks.external import AttackError
 from blindspots.attacks.methods import method
 from blindspots.attacks.selfcheck import EXACT, FAILED, NOT_CERTIFIED, check
 from blindspots.device import configure_torch
+from blindspots.escapes import printable
 from blindspots.steps.job import run
 from blindspots.summary.page import page
 
@@ -25,7 +26,7 @@ def main(job, options):
         try:
             found = check(method(name), settings, device)
         except (AttackError, ValueError) as error:
-            found = [{"verdict": f"{FAILED}: {error}"}]
+            found = [{"verdict": printable(f"{FAILED}: {error}")}]
         lines += [{**engine, **line} for line in found]
     table = pd.DataFrame(lines)
     for line in table.to_dict("records"):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from blindspots.artifacts import bring_to_present, canonical_json, job_digest
 from blindspots.errors import UserError
+from blindspots.escapes import printable
 from blindspots.seeding import seed_globals
 
 LOG = logging.getLogger(__name__)
@@ -110,11 +111,11 @@ def run(main, arguments):
             bring_to_present(value if isinstance(value, list) else [value])
         main(Job(spec, options.code, digest, options.threads), options)
     except UserError as error:
-        _fail(f"error: {error}\n")
+        _fail(f"error: {error}")
     except OSError as error:
         if error.errno not in SENTENCES:
             raise
-        _fail(f"error: {error.filename or 'writing'}: {SENTENCES[error.errno]}\n")
+        _fail(f"error: {error.filename or 'writing'}: {SENTENCES[error.errno]}")
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -134,12 +135,13 @@ def _check_writable(output):
 
 def _fail(sentence):
     """Leave with a sentence in the log or, on a full disk that takes no log, on the terminal."""
+    line = f"{printable(sentence)}\n"
     try:
-        sys.stderr.write(sentence)
+        sys.stderr.write(line)
         sys.stderr.flush()
     except OSError:
         with contextlib.suppress(KeyError, OSError):
-            os.write(int(os.environ["BLINDSPOTS_TERMINAL"]), sentence.encode())
+            os.write(int(os.environ["BLINDSPOTS_TERMINAL"]), line.encode())
     sys.exit(1)
 
 

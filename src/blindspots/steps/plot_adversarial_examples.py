@@ -36,11 +36,16 @@ def main(job, options):
     size = f"those shown: mean RMS {rms.mean():.3f}" if len(rms) else "no attack succeeded"
     with house_style():
         figure = example_grid(rows, f"Adversarial examples for {spec['label']}, {size}")
-        save_figure(figure, options.output, job)
+        save_figure(figure, (options.output, options.pdf), job)
 
 
 if __name__ == "__main__":
     run(
         main,
-        {"data": "data artifact", "set": "adversarial set", "output": "PNG to write"},
+        {
+            "data": "data artifact",
+            "set": "adversarial set",
+            "output": "PNG to write",
+            "pdf": "PDF to write",
+        },
     )

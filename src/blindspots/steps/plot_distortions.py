@@ -19,7 +19,7 @@ def main(job, options):
     distortions = {label: np.concatenate(parts) for label, parts in found.items()}
     with house_style():
         figure = distortion_distributions(distortions, setting(spec))
-        save_figure(figure, options.output, job)
+        save_figure(figure, (options.output, options.pdf), job)
 
 
 if __name__ == "__main__":
@@ -28,5 +28,6 @@ if __name__ == "__main__":
         {
             "sets*": "adversarial sets, in the order of the configuration: sources, then seeds",
             "output": "SVG to write",
+            "pdf": "PDF to write",
         },
     )

@@ -31,8 +31,8 @@ def main(job, options):
     }
     with house_style():
         figure = example_grid(rows, f"Gaussian noise, stddev {spec['noise']:g}")
-        save_figure(figure, options.output, job)
+        save_figure(figure, (options.output, options.pdf), job)
 
 
 if __name__ == "__main__":
-    run(main, {"data": "data artifact", "output": "PNG to write"})
+    run(main, {"data": "data artifact", "output": "PNG to write", "pdf": "PDF to write"})

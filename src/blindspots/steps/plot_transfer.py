@@ -11,8 +11,8 @@ def main(job, options):
     cells = read_cells(options.transfer, job.upstream("transfer"))
     with house_style():
         figure = transfer_heat_maps(cells, job.spec, setting(job.spec))
-        save_figure(figure, options.output, job)
+        save_figure(figure, (options.output, options.pdf), job)
 
 
 if __name__ == "__main__":
-    run(main, {"transfer": "tidy transfer table", "output": "SVG to write"})
+    run(main, {"transfer": "tidy transfer table", "output": "SVG to write", "pdf": "PDF to write"})

@@ -6,6 +6,7 @@ builds on. It is computed from configuration and sources alone, so a change anyw
 specification of everything downstream, whatever has been run before.
 """
 
+from copy import deepcopy
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 
@@ -13,6 +14,7 @@ from blindspots.artifacts import canonical_json, file_digest, job_digest
 from blindspots.data.catalogue import BASES, CATALOGUE
 from blindspots.data.idx import contents
 from blindspots.errors import UserError
+from blindspots.escapes import escape_rst
 from blindspots.parts import part_spec
 from blindspots.study.config import data_root, validated
 from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
@@ -23,7 +25,8 @@ LONGEST = 120_000  # characters of a command, which may have 128 KiB; the rest i
 NUMERIC = ("numpy", "torch")
 TABLES = ("numpy", "pandas")
 MARKUP = ("jinja2", "tabulate")  # LaTeX and Markdown
-PLOTS = ("matplotlib", "numpy", "pandas", "pillow", "seaborn")  # pillow: pixels, in SVG too
+# fonttools: fonts in PDF; pillow: pixels, in SVG too
+PLOTS = ("fonttools", "matplotlib", "numpy", "pandas", "pillow", "seaborn")
 VIOLINS = ("scipy",)
 OPTIMIZER_KEYS = {
     "lbfgs": ("max_evaluations", "history", "tolerance"),
@@ -233,6 +236,24 @@ class Study:
     def label(self, model):
         """Return the name of a model in tables and figures."""
         return self.config["models"][model].get("label", model)
+
+    def captions(self):
+        """Return the configuration for the report's captions.
+
+        Its texts are reStructuredText. One that is missing is the id or, of a description, the
+        architecture; only the caption of a table stays empty.
+        """
+        config = deepcopy(self.config)
+        for name, model in config["models"].items():
+            described = model["description"].strip() or model["architecture"]
+            model |= {"label": escape_rst(self.label(name)), "description": escape_rst(described)}
+        for name, experiment in config["experiments"].items():
+            title = experiment.get("title", "").strip().rstrip(".")
+            experiment |= {"title": escape_rst(title or name)}
+        for table in config["tables"].values():
+            title = table["caption"].strip().rstrip(".")
+            table["caption"] = title and escape_rst(title)
+        return config
 
     # Specifications --------------------------------------------------------------------------
 

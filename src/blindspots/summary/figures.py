@@ -6,6 +6,7 @@ highest seed; with one seed, bounds are the 95 % Wilson interval over images.
 """
 
 import math
+import textwrap
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -98,21 +99,23 @@ def error_curves(cells, spec, title):
         noise = noise[noise["rms"] <= amplified["rms"].max()]
     looks = colours_and_markers(spec["victims"])
 
-    entries = {
-        spec["labels"][victim]: Line2D([], [], color=colour, marker=marker, markersize=3.5)
+    entries = [
+        (spec["labels"][victim], Line2D([], [], color=colour, marker=marker, markersize=3.5))
         for victim, (colour, marker) in looks.items()
-    }
-    entries |= {
-        "": Line2D([], [], linestyle="none"),
-        "adversarial, amplified": Line2D([], [], color="0.3"),
-        "adversarial, as found": Line2D([], [], color="0.3", **_STAR),
-        "Gaussian noise": Line2D([], [], color="0.3", linestyle="--", linewidth=0.9),
-    }
+    ]
+    entries += [
+        ("", Line2D([], [], linestyle="none")),
+        ("adversarial, amplified", Line2D([], [], color="0.3")),
+        ("adversarial, as found", Line2D([], [], color="0.3", **_STAR)),
+        ("Gaussian noise", Line2D([], [], color="0.3", linestyle="--", linewidth=0.9)),
+    ]
+    names, lines = zip(*entries, strict=True)
 
     columns = min(3, len(spec["sources"]))
     rows = math.ceil(len(spec["sources"]) / columns)
     height = max(2.1 * rows, 0.18 * len(entries)) + 0.6
-    figure = Figure((2.6 * columns + 1.9, height), layout="constrained")
+    legend = 1.9 + 0.06 * max(0, max(map(len, names)) - 25)
+    figure = Figure((2.6 * columns + legend, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
     noisy = dict(list(noise.sort_values("rms").groupby("victim")))
     pairs = dict(list(shown.sort_values("rms").groupby(["source", "victim"])))
@@ -128,15 +131,16 @@ def error_curves(cells, spec, title):
             )
             found = own[own["variant"] == "as_found"]
             ax.plot(found["rms"], 100 * found["error"], color=colour, zorder=3, **_STAR)
-        ax.set(title=f"source: {spec['labels'][source]}", xlim=(0, None), ylim=(-3, 103))
+        name = textwrap.fill(f"source: {spec['labels'][source]}", 40)
+        ax.set(title=name, xlim=(0, None), ylim=(-3, 103))
     _hide_spare(axes, len(spec["sources"]), columns)
     figure.supxlabel("RMS distortion", fontsize="medium")
     figure.supylabel("victim error (%)", fontsize="medium")
     figure.suptitle(title)
 
     figure.legend(
-        entries.values(),
-        entries.keys(),
+        lines,
+        names,
         title="victim",
         alignment="left",
         loc="outside right upper",
@@ -157,7 +161,8 @@ def distortion_distributions(distortions, title):
     import seaborn as sns
 
     found = {label: rms[~np.isnan(rms)] for label, rms in distortions.items()}
-    figure = Figure((6.4, 0.5 * len(found) + 1.2), layout="constrained")
+    margin = 0.06 * max(0, max(map(len, found)) - 25)
+    figure = Figure((6.4 + margin, 0.5 * len(found) + 1.2), layout="constrained")
     ax = figure.subplots()
     sns.violinplot(
         found,
@@ -225,7 +230,7 @@ def example_grid(rows, title):
             line[2 * column + 1].set_xlabel(note, fontsize=6, labelpad=1.5)
     for column, ax in enumerate(axes[0]):
         ax.set_title(("original", "distorted")[column % 2], fontsize=7, pad=3)
-    figure.suptitle(title)
+    figure.suptitle(textwrap.fill(title, 20 * pairs))
     return figure
 
 

@@ -16,6 +16,7 @@ SETTINGS = {
     "font.size": 8,
     "grid.alpha": 0.3,
     "legend.frameon": False,
+    "pdf.fonttype": 42,  # TrueType, so that a PDF's text can be searched and edited
     "svg.fonttype": "path",
     "svg.hashsalt": "blindspots",  # else identifiers in an SVG are random
     "text.parse_math": False,  # a dollar sign in a label is a dollar sign

@@ -8,17 +8,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from blindspots.escapes import escape_latex, escape_markdown
 from blindspots.evaluation.intervals import wilson_interval
 
 PRINTED = "_printed"
 COUNTS = ("attacked", "failures")
 NOISE, AMPLIFIED = "Gaussian noise", " amplified"
-# What would be read as markup: all of it in LaTeX, what ends a cell of a table in Markdown.
-MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|"})
-LATEX = str.maketrans(
-    {character: f"\\{character}" for character in "%_&#${}"}
-    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
-)
 
 
 @dataclass
@@ -160,9 +155,10 @@ def to_markdown(table, values, title, notes):
     notes : str
         The caption.
     """
-    shown = readable(table, values).map(lambda texts: " ".join(texts).translate(MARKDOWN))
-    shown.columns = shown.columns.str.translate(MARKDOWN)
-    return f"### {title}\n\n{notes}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n"
+    shown = readable(table, values)
+    shown.columns = shown.columns.map(escape_markdown)
+    body = shown.map(_markdown_cell).to_markdown(index=False, disable_numparse=True)
+    return f"### {escape_markdown(title)}\n\n{escape_markdown(notes)}\n\n{body}\n"
 
 
 def to_latex(table, values, title, notes):
@@ -174,13 +170,15 @@ def to_latex(table, values, title, notes):
             text = _text(value, column in table.rates)
             if column + PRINTED in values and pd.notna(values[column + PRINTED].iloc[index]):
                 text += f" ({_text(values[column + PRINTED].iloc[index], column in table.rates)})"
-            texts.append(text.translate(LATEX))
-        shown[_heading(column, table).translate(LATEX)] = texts
+            texts.append(escape_latex(text))
+        shown[escape_latex(_heading(column, table))] = texts
     width = "l" + "r" * (len(shown.columns) - 1)
     body = shown.to_latex(index=False, escape=False, column_format=width)
+    others = "".join(sorted({character for character in notes + body if not character.isascii()}))
+    engine = f"% needs LuaLaTeX or XeLaTeX if pdfLaTeX lacks one of: {others}\n" if others else ""
     return (
-        "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n"
-        f"\\caption{{{notes.translate(LATEX)}}}\n\\label{{tab:{title}}}\n{body}\\end{{table}}\n"
+        f"% needs \\usepackage{{booktabs}}\n{engine}\\begin{{table}}\n\\centering\n"
+        f"\\caption{{{escape_latex(notes)}}}\n\\label{{tab:{title}}}\n{body}\\end{{table}}\n"
     )
 
 
@@ -201,8 +199,9 @@ def caption(spec, printed, bounds=True):
         what = "95 % Wilson intervals over images" if single else "Lowest and highest seed"
         rates += f" {what} in brackets."
     beside = " Printed numbers (Szegedy et al. 2013) in parentheses." if printed else ""
+    title = spec["caption"].strip().rstrip(".")
     return (
-        f"{spec['caption'].rstrip('.')}. {spec['dataset']}; targets: {spec['targets']}; "
+        f"{title}{'. ' if title else ''}{spec['dataset']}; targets: {spec['targets']}; "
         f"seeds: {seeds}. Attacked are the images of {spec['pool']} that the source classifies "
         "correctly; transfer rates are over the images attacked, failed attacks counting as not "
         f"fooled; noise and clean errors are over all images of their pool.{rates}{beside}"
@@ -293,6 +292,12 @@ def _rate(cells, both_right):
     if len(cells) == 1:
         return rates.item(), *wilson_interval(int(cells[fooled].item()), int(cells[total].item()))
     return rates.mean(), rates.min(), rates.max()
+
+
+def _markdown_cell(texts):
+    """Return a cell of `readable`; what stands beside its text are our own brackets."""
+    text, *beside = texts
+    return " ".join([escape_markdown(text), *beside])
 
 
 def _text(value, rate):
