@@ -26,36 +26,10 @@ def wilson_interval(count, total):
         raise ValueError(f"a count of {count} out of {total} is impossible")
     if total == 0:
         return math.nan, math.nan
-    rate = count / total
-    return score_interval(rate, rate * (1 - rate) / total, total, Z95)
-
-
-def score_interval(rate, variance, total, quantile):
-    """Return Wilson's interval for a rate whose variance need not be that of independent images.
-
-    Wilson's is the one with ``variance = rate (1 - rate) / total``. Unlike rate -+ quantile x
-    standard error it has a width where no image or every image is fooled.
-
-    Parameters
-    ----------
-    rate : float
-        In [0, 1].
-    variance : float
-        Of the rate.
-    total : float
-        Images that the rate is over.
-    quantile : float
-        Half the width of the interval, in standard errors.
-
-    Returns
-    -------
-    low, high : float
-        In [0, 1].
-    """
-    q2 = quantile**2
-    centre = (rate + q2 / (2 * total)) / (1 + q2 / total)
-    half = quantile / (1 + q2 / total) * math.sqrt(variance + q2 / (4 * total**2))
+    rate, z2 = count / total, Z95**2
+    centre = (rate + z2 / (2 * total)) / (1 + z2 / total)
+    half = Z95 / (1 + z2 / total) * math.sqrt(rate * (1 - rate) / total + z2 / (4 * total**2))
     # At 0 and at 1 the formula gives the bound itself but for rounding.
-    low = 0.0 if rate == 0 else max(0.0, centre - half)
-    high = 1.0 if rate == 1 else min(1.0, centre + half)
+    low = 0.0 if count == 0 else max(0.0, centre - half)
+    high = 1.0 if count == total else min(1.0, centre + half)
     return low, high

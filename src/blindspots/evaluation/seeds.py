@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blindspots.evaluation.intervals import score_interval
-
 FEWEST = 3  # seeds: of two, the spread is known to a factor of thirty
 
 
@@ -44,10 +42,20 @@ class Mean:
         return self.value - half, self.value + half
 
     def rate_interval(self):
-        """Return the 95 % interval of a rate, within [0, 1]; NaN, NaN with too few seeds."""
+        """Return the 95 % interval of a rate, within [0, 1]; NaN, NaN with too few seeds.
+
+        It is symmetric for the log odds. Where no image or every image is fooled, seeds and images
+        have no variance to go by, and the interval is Wilson's over the images of one run.
+        """
+        rate = self.value
         if math.isnan(self.variance):
             return math.nan, math.nan
-        return score_interval(self.value, self.variance, self.images, self.quantile)
+        if rate in (0, 1):
+            end = self.quantile**2 / (self.images + self.quantile**2)
+            return (0.0, end) if rate == 0 else (1 - end, 1.0)
+        log_odds = math.log(rate / (1 - rate))
+        half = self.quantile * math.sqrt(self.variance) / (rate * (1 - rate))
+        return _from_log_odds(log_odds - half), _from_log_odds(log_odds + half)
 
 
 def mean_over_seeds(values, counted, sources, victims):
@@ -94,6 +102,10 @@ def mean_over_seeds(values, counted, sources, victims):
     size = int(counted.any(0).sum())
     of_images = float(np.square(shares).sum()) * size / max(1, size - 1)
     return Mean(value, between + of_images, _quantile(seeds - 1), images)
+
+
+def _from_log_odds(value):
+    return 1 / (1 + math.exp(-value)) if value > 0 else 1 - 1 / (1 + math.exp(value))
 
 
 def _variance_between(means, groups):
