@@ -74,7 +74,7 @@ def make_row(path, **job):
 def read_row(path):
     table, answers = path.with_name("joined.csv"), path.with_name("answers.safetensors")
     job = SimpleNamespace(upstream=lambda name: [JOB], provenance=provenance)
-    collect_transfer.main(job, SimpleNamespace(rows=[path], output=table, answers=answers))
+    collect_transfer.main(job, SimpleNamespace(rows=[path], csv=table, output=answers))
     return table.read_text(), answers.read_bytes()
 
 

@@ -177,9 +177,7 @@ def test_several_seeds_give_means_and_intervals_over_seeds_and_images(seeds, bot
     images = (~np.isnan(fooled)).any(0).sum()
     variance = rates.var(ddof=1) / 5 + (shares**2).sum() * images / (images - 1)
     half = (table.high["B"].iloc[0] - table.low["B"].iloc[0]) / 2
-    assert half == pytest.approx(
-        2.7764 * variance**0.5, rel=0.05
-    )  # the score form is a bit shorter
+    assert half == pytest.approx(2.7764 * variance**0.5, rel=0.05)  # in log odds a bit shorter
     one_seed = make_table(cells[cells["seed"] == 0], SPEC | {"kind": "matrix"}, both_right)
     images_alone = (one_seed.high["B"].iloc[0] - one_seed.low["B"].iloc[0]) / 2
     assert half > 0.4 * images_alone  # images are not forgotten

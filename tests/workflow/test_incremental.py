@@ -37,6 +37,7 @@ BACKWARDS = (
     "figures",
     "tables",
     "transfer.csv",
+    "answers.safetensors",
     "rows",
     "adversarial",
     "models",

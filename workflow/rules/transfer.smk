@@ -80,5 +80,5 @@ rule collect_transfer:
         code=code_of("collect_transfer"),
     shell:
         "python -m blindspots.steps.collect_transfer --spec {params.spec:q} --code {params.code}"
-        " --rows {input.rows:q} --output {output.transfer:q} --answers {output.answers:q}"
+        " --rows {input.rows:q} --csv {output.transfer:q} --output {output.answers:q}"
         " > {log:q} 2>&1"

@@ -19,9 +19,9 @@ def main(job, options):
         record = read_record(path, expected)
         writer.writerows(record["rows"])
         answers |= _tensors(record)
-    write_text(options.output, text.getvalue())
-    write_sidecar([options.output], job.provenance())
-    write_tensors(options.answers, answers, job.provenance())
+    write_text(options.csv, text.getvalue())
+    write_sidecar([options.csv], job.provenance())
+    write_tensors(options.output, answers, job.provenance())
 
 
 def _tensors(record):
@@ -43,7 +43,7 @@ if __name__ == "__main__":
         main,
         {
             "rows*": "rows, in the order of the configuration",
-            "output": "CSV to write",
-            "answers": "safetensors file to write, one bit for each image and cell",
+            "csv": "CSV to write",
+            "output": "safetensors file to write, one bit for each image and cell",
         },
     )
