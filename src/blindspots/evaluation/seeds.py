@@ -84,7 +84,8 @@ def mean_over_seeds(values, counted, sources, victims):
     if not runs:
         return Mean(math.nan, math.nan, math.nan, 0.0)
     totals = counted.sum(1)
-    means = np.where(counted, values, 0).sum(1) / totals
+    values = np.where(counted, values, 0.0)
+    means = values.sum(1) / totals
     value, images = float(means.mean()), float(totals.mean())
     kinds = [len(set(seeds.tolist())) for seeds in (sources, victims)]
     seeds = min((kind for kind in kinds if kind > 1), default=1)
@@ -98,7 +99,8 @@ def mean_over_seeds(values, counted, sources, victims):
     # Source and victim of a pair vary together, which the sum has twice.
     between = max(of_sources, of_victims, of_sources + of_victims - of_pairs)
     # What each image adds to the mean: of the ratio of two sums, to first order.
-    shares = (np.where(counted, values - means[:, None], 0) / totals[:, None]).sum(0) / runs
+    values -= means[:, None] * counted
+    shares = (1 / (runs * totals)) @ values
     size = int(counted.any(0).sum())
     of_images = float(np.square(shares).sum()) * size / max(1, size - 1)
     return Mean(value, between + of_images, _quantile(seeds - 1), images)

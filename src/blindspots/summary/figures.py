@@ -109,7 +109,7 @@ def error_curves(cells, spec, title, answers=None):
         The answers to single images; not needed with one seed.
     """
     shown = _over_seeds(_adversarial(cells, spec), answers)
-    noise = _over_seeds(_noise(cells, spec), answers)
+    noise = _over_seeds(_noise(cells, spec))
     amplified = shown[shown["variant"] == "amplified"]
     if len(amplified):
         noise = noise[noise["rms"] <= amplified["rms"].max()]
@@ -321,8 +321,8 @@ def _noise(cells, spec):
     ]
 
 
-def _over_seeds(cells, answers):
-    """Return mean error and RMS over seeds, with bounds of the error."""
+def _over_seeds(cells, answers=None):
+    """Return mean error and RMS over seeds; with answers or one seed, with bounds of the error."""
     # Amplified cells differ by their level, those as found only by what was measured.
     level = cells["rms"].where(cells["variant"] != "as_found")
     grouped = cells.assign(level=level).groupby(
@@ -332,8 +332,10 @@ def _over_seeds(cells, answers):
         rms=("rms", "mean"), error=("error", "mean"), low=("low", "min"), high=("high", "max")
     ).reset_index()
     if cells["seed"].nunique() > 1:
-        bounds = [answers.rate(cell).rate_interval() for _, cell in grouped]
-        means[["low", "high"]] = np.array(bounds).reshape(-1, 2)
+        means[["low", "high"]] = np.nan
+        if answers is not None:
+            bounds = [answers.rate(cell).rate_interval() for _, cell in grouped]
+            means[["low", "high"]] = np.array(bounds).reshape(-1, 2)
     return means
 
 
