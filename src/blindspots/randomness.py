@@ -5,6 +5,8 @@ image gets the same draw in whatever pool, chunk or job it is processed.
 """
 
 import hashlib
+import random
+import sys
 
 import numpy as np
 
@@ -82,3 +84,22 @@ def gaussian_noise(indices, shape, *stream):
         return generator.standard_normal((count, *shape), dtype=np.float32)
 
     return draws_by_index(indices, normal, "noise", *stream)
+
+
+def seed_globals(seed):
+    """Seed the global generators of Python, numpy and, if it is loaded, torch on all devices.
+
+    Parameters
+    ----------
+    seed : int
+        0 to 2**63 - 1.
+    """
+    seed_python_and_numpy(seed)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+def seed_python_and_numpy(seed):
+    """Seed the global generators of Python and numpy, for the draws of other people's code."""
+    random.seed(seed)
+    np.random.seed([seed % 2**32, seed >> 32])  # it takes words of 32 bits

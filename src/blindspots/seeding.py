@@ -1,27 +1,15 @@
 """The global random states that other people's code draws from: seeded, kept and restored as one.
 
-Python's, numpy's and torch's. Steps without torch seed the first two; what imports torch is loaded
-before a step begins.
+Python's, numpy's and torch's.
 """
 
 import random
-import sys
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 
-
-def seed_globals(seed):
-    """Seed the global generators of Python, numpy and, if it is loaded, torch on all devices.
-
-    Parameters
-    ----------
-    seed : int
-        0 to 2**63 - 1.
-    """
-    _seed_python_and_numpy(seed)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)
+from blindspots.randomness import seed_python_and_numpy
 
 
 @contextmanager
@@ -35,12 +23,10 @@ def seeded(seed, device=None):
     device : torch.device, optional
         A GPU in use, whose generator is seeded, too; else torch's current one, if it uses any.
     """
-    import torch
-
     gpus = _gpus(device)
     python, numbers = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(gpus):
-        _seed_python_and_numpy(seed)
+        seed_python_and_numpy(seed)
         torch.random.default_generator.manual_seed(seed)
         for gpu in gpus:
             with torch.cuda.device(gpu):
@@ -54,8 +40,6 @@ def seeded(seed, device=None):
 
 def random_state(device):
     """Return the state of all global generators as plain values and tensors, for a checkpoint."""
-    import torch
-
     version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state()
     return {
@@ -68,8 +52,6 @@ def random_state(device):
 
 def restore_random_state(state, device):
     """Go on from a state that `random_state` has returned."""
-    import torch
-
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, *rest = state["numpy"]
@@ -80,13 +62,6 @@ def restore_random_state(state, device):
 
 
 def _gpus(device):
-    import torch
-
     if device is None and torch.cuda.is_initialized():
         return [torch.device("cuda", torch.cuda.current_device())]
     return [] if device is None or device.type != "cuda" else [device]
-
-
-def _seed_python_and_numpy(seed):
-    random.seed(seed)
-    np.random.seed([seed % 2**32, seed >> 32])  # it takes words of 32 bits

@@ -1184,7 +1184,7 @@ def tied(shape, classes):
     return Tied(shape[1] * shape[2], classes)
 """
 REFUSED = {
-    "half": "its layer.1.weight is torch.bfloat16",
+    "half": "has weights of torch.bfloat16",
     "complex_buffer": "its own is torch.complex64",
     "sparse": "its own is torch.float32, torch.sparse_coo, which is not saved",
     "quantised": "its own is torch.qint8",

@@ -4,6 +4,7 @@ import random
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,9 +13,10 @@ from blindspots.errors import UserError
 from blindspots.evaluation.fields import FIELDS
 from blindspots.models.networks import build_network
 from blindspots.steps import collect_transfer
+from blindspots.steps.bits import array_to_text
 from blindspots.steps.cells import CellCache
 from blindspots.steps.loading import load_adversarial_set, load_images
-from blindspots.steps.transfer_table import read_cells
+from blindspots.steps.transfer_table import read_answers, read_cells
 from blindspots.steps.weights import load_network, save_network
 
 CPU = torch.device("cpu")
@@ -63,14 +65,31 @@ def read_set(path):
 
 def make_row(path, **job):
     cells = [dict.fromkeys(FIELDS, 0) | {"victim": name, "error": 0.25} for name in "BC"]
-    write_record(path, provenance(rows=cells, **job))
+    bits = array_to_text(np.array([True, False, True]))
+    answers = {"indices": array_to_text(np.arange(3, dtype="<i4")), "right": [bits, bits]}
+    answers["fooled"] = answers["right"]
+    write_record(path, provenance(rows=cells, answers=answers, **job))
 
 
 def read_row(path):
-    table = path.with_name("joined.csv")
+    table, answers = path.with_name("joined.csv"), path.with_name("answers.safetensors")
     job = SimpleNamespace(upstream=lambda name: [JOB], provenance=provenance)
-    collect_transfer.main(job, SimpleNamespace(rows=[path], output=table))
-    return table.read_text()
+    collect_transfer.main(job, SimpleNamespace(rows=[path], csv=table, output=answers))
+    return table.read_text(), answers.read_bytes()
+
+
+CELLS = pd.DataFrame([{"source": "A", "victim": "B", "seed": 0, "attack": "few"}])
+
+
+def make_answers(path, **job):
+    bits = np.packbits([[True, False, True]], axis=1)
+    tensors = {"indices": np.arange(3, dtype="<i4"), "right": bits, "fooled": bits}
+    named = {f"A/0/few/{name}": array for name, array in tensors.items()}
+    write_tensors(path, named, provenance(**job))
+
+
+def read_single(path):
+    return read_answers(path, JOB, CELLS).rate(CELLS)
 
 
 def make_table(path, **job):
@@ -88,6 +107,7 @@ KINDS = {
     "model.safetensors": (make_model, read_model),
     "set.safetensors": (make_set, read_set),
     "row.json": (make_row, read_row),
+    "answers.safetensors": (make_answers, read_single),
     "transfer.csv": (make_table, read_table),
     "transfer.csv.json": (
         lambda path, **job: make_table(path.with_suffix(""), **job),

@@ -133,7 +133,7 @@ def test_text_in_a_place(text, place):
 
 def test_texts_in_a_figure():
     """Drawn as outlines, with the text in a comment; mathtext would have lost its dollars."""
-    lengths = {text: np.linspace(0.1, 0.2, 5) for text in TEXTS}
+    lengths = {text: [(0, np.arange(5), np.linspace(0.1, 0.2, 5))] for text in TEXTS}
     with house_style():
         figure = distortion_distributions(lengths, "title")
         content = io.StringIO()

@@ -26,7 +26,9 @@ def save(folder, kind):
         if kind == "grid":
             figure = example_grid({"0": [(ramp, ramp.T, "→3, RMS 0.1")]}, "Label $x$")
         else:
-            figure = distortion_distributions({"Label $x$": ramp[0], "\u03a3": ramp[1]}, "title")
+            runs = {"Label $x$": ramp[0], "\u03a3": ramp[1]}
+            runs = {name: [(0, np.arange(len(rms)), rms)] for name, rms in runs.items()}
+            figure = distortion_distributions(runs, "title")
         save_figure(figure, paths, JOB)
     return paths
 

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from blindspots.randomness import BLOCK, gaussian_noise, random_wrong_labels, stable_seed
-from blindspots.seeding import random_state, restore_random_state, seed_globals, seeded
+from blindspots.randomness import (
+    BLOCK,
+    gaussian_noise,
+    random_wrong_labels,
+    seed_globals,
+    stable_seed,
+)
+from blindspots.seeding import random_state, restore_random_state, seeded
 
 INDICES = np.array([0, 1, BLOCK - 1, BLOCK, 3 * BLOCK + 7, 59999])
 

@@ -1,9 +1,16 @@
 """The published tables, from a transfer table made by hand."""
 
+import re
+import subprocess
+from itertools import product
+from shutil import which
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from blindspots.evaluation.fields import FIELDS
+from blindspots.summary.answers import Answers
 from blindspots.summary.page import page
 from blindspots.summary.tables import (
     COUNTS,
@@ -12,6 +19,7 @@ from blindspots.summary.tables import (
     readable,
     to_latex,
     to_markdown,
+    with_bounds,
     with_printed,
 )
 
@@ -98,14 +106,142 @@ def test_both_right_is_another_denominator(cells):
     assert table["B"].iloc[0] == 5 / 80
 
 
-def test_several_seeds_give_means_and_ranges():
-    cells = pd.DataFrame([*all_cells(), *all_cells(seed=1, more=20)])
-    table = make_table(cells, SPEC | {"kind": "matrix", "seeds": [0, 1]})
-    assert table.values["B"].iloc[0] == pytest.approx(0.2)
-    assert table.low["B"].iloc[0] == pytest.approx(0.1)
-    assert table.high["B"].iloc[0] == pytest.approx(0.3)
-    assert table.values["attacked"].iloc[0] == 200
-    assert table.values["failures"].iloc[0] == 4
+IMAGES = 300
+
+
+@pytest.fixture
+def seeds():
+    """A function that returns the transfer table of some seeds, and the answers behind it."""
+
+    def cells_and_answers(count, images=IMAGES):
+        generator = np.random.default_rng(3)
+        rows, tensors = [], {}
+        for seed, (source, attack) in product(range(count), SETS):
+            indices = np.flatnonzero(generator.random(images) < 0.95)
+            right = generator.random((2, len(indices))) < 0.9
+            fooled = []
+            for (variant, rms), victim in product(VARIANTS[source == "noise"], "AB"):
+                rate = 1 if victim == source and variant == "as_found" else 0.2 + 0.05 * seed
+                fooled.append(generator.random(len(indices)) < rate)
+                row = cell(source, victim, variant, rms, int(fooled[-1].sum()), seed, attack)
+                both = right["AB".index(victim)]
+                row |= {"n_attacked": len(indices), "n_both_right": int(both.sum())}
+                row |= {"n_fooled_both_right": int((fooled[-1] & both).sum())}
+                rows.append(row | {"error": fooled[-1].mean()})
+            arrays = {"indices": indices, "right": np.packbits(right, axis=1)}
+            arrays["fooled"] = np.packbits(fooled, axis=1)
+            if source != "noise":
+                sizes = generator.gamma(9, 0.05 / 9, len(indices))
+                sizes[:seed] = np.nan  # failed
+                arrays["rms"] = sizes
+                for row in rows[-len(fooled) :]:
+                    row |= {"n_failed": seed}
+                    row |= {"rms": np.nanmean(sizes)} if row["variant"] == "as_found" else {}
+            tensors |= {f"{source}/{seed}/{attack}/{name}": a for name, a in arrays.items()}
+        cells = pd.DataFrame(rows)
+        return cells, Answers(cells, tensors), tensors
+
+    return cells_and_answers
+
+
+SETS = (("A", "attack"), ("B", "attack"), *(("noise", pool) for pool in ("train", "P1", "test")))
+VARIANTS = (
+    (("as_found", None), ("amplified", 0.1)),
+    (("clean", 0.0), ("gaussian", 0.06), ("gaussian", 0.1)),
+)
+
+
+def dense(tensors, kind, seed, row, source="A", attack="attack"):
+    """Return what is known of each image of the base set, missing where it was not attacked."""
+    indices = tensors[f"{source}/{seed}/{attack}/indices"]
+    bits = np.unpackbits(tensors[f"{source}/{seed}/{attack}/{kind}"][row], count=len(indices))
+    values = np.full(IMAGES, np.nan)
+    values[indices] = bits
+    return values
+
+
+@pytest.mark.parametrize("both_right", [False, True])
+def test_several_seeds_give_means_and_intervals_over_seeds_and_images(seeds, both_right):
+    """By hand: the variance between seeds and that of what each image adds, t with 4 degrees."""
+    cells, answers, tensors = seeds(5)
+    spec = SPEC | {"kind": "matrix", "seeds": [0, 1, 2, 3, 4]}
+    table = make_table(cells, spec, both_right, answers)
+    fooled = np.stack([dense(tensors, "fooled", seed, 1) for seed in range(5)])
+    if both_right:
+        right = np.stack([dense(tensors, "right", seed, 1) for seed in range(5)])
+        fooled[right != 1] = np.nan
+    rates = np.nanmean(fooled, 1)
+    assert table.values["B"].iloc[0] == pytest.approx(rates.mean())
+    counts = (~np.isnan(fooled)).sum(1)
+    shares = np.nansum((fooled - rates[:, None]) / counts[:, None], 0) / 5
+    images = (~np.isnan(fooled)).any(0).sum()
+    variance = rates.var(ddof=1) / 5 + (shares**2).sum() * images / (images - 1)
+    half = (table.high["B"].iloc[0] - table.low["B"].iloc[0]) / 2
+    assert half == pytest.approx(2.7764 * variance**0.5, rel=0.05)  # in log odds a bit shorter
+    one_seed = make_table(cells[cells["seed"] == 0], SPEC | {"kind": "matrix"}, both_right)
+    images_alone = (one_seed.high["B"].iloc[0] - one_seed.low["B"].iloc[0]) / 2
+    assert half > 0.4 * images_alone  # images are not forgotten
+
+
+def test_an_interval_is_the_same_whatever_else_is_in_the_table(seeds):
+    cells, answers, tensors = seeds(4)
+    spec = SPEC | {"kind": "matrix", "seeds": [0, 1, 2, 3]}
+    whole = make_table(cells, spec, answers=answers)
+    fewer = cells[cells["source"] != "B"]
+    part = make_table(fewer, spec | {"sources": ["A"]}, answers=Answers(fewer, tensors))
+    assert part.low["B"].iloc[0] == whole.low["B"].iloc[0]
+    assert part.high["mean_distortion"].iloc[0] == whole.high["mean_distortion"].iloc[0]
+
+
+def test_counts_are_told_for_each_seed_and_never_added(seeds):
+    """As numbers they are means; as one reads them, how many of each seed."""
+    cells, answers, _ = seeds(5)
+    own = cells[(cells["source"] == "A") & (cells["variant"] == "as_found")]
+    numbers = own.drop_duplicates("seed")["n_attacked"]
+    spec = SPEC | {"kind": "matrix", "seeds": [0, 1, 2, 3, 4]}
+    table = make_table(cells, spec, answers=answers)
+    assert table.values["attacked"].iloc[0] == pytest.approx(numbers.mean())
+    assert table.values["failures"].iloc[0] == 2
+    shown = readable(table, table.values)
+    words = f"5 seeds x {numbers.min()} to {numbers.max()} images"
+    assert shown["attacked"].iloc[0] == [words] and shown["failures"].iloc[0] == ["0 to 4"]
+    assert shown["attacked"].iloc[2] == [""]
+    cells["n_attacked"] = 490
+    table = make_table(cells, spec, answers=answers)
+    assert readable(table, table.values)["attacked"].iloc[0] == ["5 seeds x 490 images"]
+    assert "5 seeds x 490 images" in to_markdown(table, table.values, "table2", "notes")
+
+
+def test_mean_distortions_have_intervals_with_several_seeds(seeds):
+    cells, answers, _ = seeds(5)
+    for kind, column in (("models", "mean_min_distortion"), ("levels", "stddev")):
+        spec = SPEC | {"kind": kind, "seeds": [0, 1, 2, 3, 4]}
+        table = make_table(cells, spec, answers=answers)
+        low, high = table.low[column].iloc[0], table.high[column].iloc[0]
+        assert low < table.values[column].iloc[0] < high
+        _, bounds = readable(table, table.values)[column.replace("_", " ")].iloc[0]
+        assert bounds == f"[{low:.4g}, {high:.4g}]"
+
+
+def test_bounds_in_the_csv_file_of_several_seeds(seeds):
+    """Behind each number that has them; with one seed they are those of transfer.csv."""
+    cells, answers, _ = seeds(3)
+    table = make_table(cells, SPEC | {"kind": "models", "seeds": [0, 1, 2]}, answers=answers)
+    assert with_bounds(table, table.values).columns.tolist() == [
+        *("model", "description", "train_error", "train_error_low", "train_error_high"),
+        *("error_P1", "error_P1_low", "error_P1_high", "mean_min_distortion"),
+        *("mean_min_distortion_low", "mean_min_distortion_high", "attacked", "failures"),
+    ]
+    one = make_table(cells[cells["seed"] == 0], SPEC | {"kind": "models"})
+    assert with_bounds(one, one.values) is one.values
+
+
+def test_two_seeds_have_no_intervals_and_say_so(seeds):
+    cells, answers, _ = seeds(2)
+    spec = SPEC | {"kind": "matrix", "seeds": [0, 1]}
+    table = make_table(cells, spec, answers=answers)
+    assert "[" not in to_markdown(table, table.values, "table2", notes := caption(spec, False))
+    assert "means over 2 seeds, too few for intervals." in notes
 
 
 def test_printed_numbers_stand_beside_the_same_row_and_column(cells):
@@ -137,9 +273,10 @@ def test_markdown_and_latex(cells):
     for part in ("targets: random", "seeds: 0", "images of test", "Wilson", "MNIST"):
         assert part in notes
     latex = to_latex(table, values, "table2", notes)
-    assert r"10.00 \% (11.70 \%)" in latex
+    assert "10.00 (11.70)" in latex and r"{\scriptsize {[}5.52, 17.44]}" in latex
+    assert "Rates are in per cent." in latex
     assert r"95 \% Wilson" in latex
-    assert "\\begin{tabular}{lrrrrr}" in latex
+    assert "\\begin{tabular}{@{}lrrrrr@{}}" in latex
 
 
 def test_a_label_of_any_characters_breaks_no_table(cells):
@@ -151,7 +288,7 @@ def test_a_label_of_any_characters_breaks_no_table(cells):
     latex = to_latex(table, table.values, "table2", "{notes}")
     escaped = r"50\%\_\textbackslash{}\textbar{}\&\#\$\{\}\textasciicircum{}\textasciitilde{}"
     assert latex.count(escaped) == 2
-    assert r"\caption{\{notes\}}" in latex
+    assert r"\caption{\{notes\} Rates" in latex
 
 
 def test_latex_names_the_characters_that_ask_for_another_engine(cells):
@@ -205,8 +342,66 @@ def test_labels_of_models_are_shown_as_they_are(cells):
     assert list(shown) == ["distorted for", "net_a", "net a", "mean distortion", *COUNTS]
 
 
-def test_latex_promises_no_bounds(cells):
-    assert "Wilson" in caption(SPEC, False) and "Wilson" not in caption(SPEC, False, bounds=False)
-    several = SPEC | {"seeds": [0, 1]}
-    assert "Lowest and highest seed in brackets." in caption(several, False)
-    assert caption(several, False, bounds=False).endswith("Rates are means over seeds.")
+def test_captions_tell_what_stands_in_brackets():
+    assert "95 % Wilson intervals over images in brackets." in caption(SPEC, False)
+    several = caption(SPEC | {"seeds": [0, 1, 2, 3, 4]}, False)
+    assert "means over 5 seeds; in brackets 95 % intervals over seeds and images" in several
+    assert "t with 4 degrees of freedom" in several
+
+
+# On paper -----------------------------------------------------------------------------------------
+
+
+def on_paper(count, seeds, printed):
+    """Return a matrix in LaTeX with this many models, each its own source."""
+    names = [f"N{number}-100-100-10" for number in range(count)]
+    spec = SPEC | {"kind": "matrix", "sources": names, "victims": names, "seeds": list(seeds)}
+    spec["labels"] = {name: name if len(name) % 2 else f"Network {name}" for name in names}
+    rows = [
+        cell(source, victim, "as_found", 0.056891, 100 if source == victim else 31, seed)
+        | {"n_attacked": 100, "n_both_right": 98}
+        for seed, source, victim in product(seeds, names, names)
+    ]
+    rows += [
+        cell("noise", victim, "gaussian", level, 7, seed, "test")
+        for seed, victim, level in product(seeds, names, (0.06, 0.1))
+    ]
+    cells, tensors = pd.DataFrame(rows), {}
+    for (source, seed, attack), part in cells.groupby(["source", "seed", "attack"]):
+        bits = [np.arange(100) < fooled for fooled in part["n_fooled"]]
+        arrays = {"indices": np.arange(100), "fooled": np.packbits(bits, axis=1)}
+        arrays |= {"right": np.packbits(bits[:count], axis=1), "rms": np.full(100, 0.056891)}
+        tensors |= {f"{source}/{seed}/{attack}/{name}": array for name, array in arrays.items()}
+    table = make_table(cells, spec, answers=Answers(cells, tensors))
+    values = table.values
+    if printed:
+        numbers = values.drop(columns=[*COUNTS])
+        values = with_printed(values, numbers)
+    return to_latex(table, values, "table2", caption(spec, printed))
+
+
+@pytest.mark.parametrize("seeds", [range(1), range(5)], ids=["one", "five"])
+@pytest.mark.parametrize(("count", "printed"), [(3, True), (6, True), (10, False), (30, False)])
+def test_a_table_is_no_wider_than_the_text(tmp_path, seeds, count, printed):
+    """Of an article of 10 pt; pdflatex says what is too wide or too high."""
+    if which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    latex = on_paper(count, seeds, printed)
+    # Each victim has its column, and each row its intervals in every block of columns.
+    assert all(f"N{number}-100-" in latex for number in range(count))
+    assert latex.count("[") > count**2
+    document = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    (tmp_path / "table.tex").write_text(f"{document}Text.\n{latex}\n\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-3000:]
+    log = (tmp_path / "table.log").read_text(errors="replace")
+    assert not re.search(r"Overfull|too large for page", log), log
+
+
+def test_a_narrow_table_is_in_one_piece(cells):
+    for kind in ("models", "matrix", "levels"):
+        table = make_table(cells, SPEC | {"kind": kind})
+        latex = to_latex(table, table.values, "table", "notes")
+        assert latex.count("\\begin{tabular}") == latex.count("\\begin{table}") == 1
+        assert "\\footnotesize" in latex

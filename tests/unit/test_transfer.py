@@ -8,6 +8,7 @@ from blindspots.evaluation.fields import FIELDS
 from blindspots.evaluation.intervals import wilson_interval
 from blindspots.evaluation.transfer import (
     answers_of_all,
+    fooled_images,
     perturb,
     transfer_counts,
     variant_name,
@@ -43,6 +44,13 @@ def test_every_count_of_a_small_example():
         "low": low,
         "high": high,
     }
+
+
+def test_which_images_are_fooled():
+    """The bits behind the counts: a failed attack is never one of them."""
+    fooled = fooled_images(VICTIM, LABELS, SUCCESS)
+    assert fooled.tolist() == [True, False, True, True, True, True, False, False]
+    assert fooled_images(VICTIM, LABELS).sum() == 6
 
 
 def test_target_hit_is_not_same_wrong():

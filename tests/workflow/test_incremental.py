@@ -38,6 +38,7 @@ BACKWARDS = (
     "figures",
     "tables",
     "transfer.csv",
+    "answers.safetensors",
     "rows",
     "adversarial",
     "models",

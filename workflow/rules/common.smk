@@ -219,7 +219,7 @@ def all_artifacts():
     grids = study.config["figures"]["examples"]
     adversarial = [name for name, grid in grids.items() if "source" in grid]
     noisy = [name for name, grid in grids.items() if "noise" in grid]
-    paths = ["<study>/data.safetensors", "<study>/transfer.csv"]
+    paths = ["<study>/data.safetensors", "<study>/transfer.csv", "<study>/answers.safetensors"]
     paths += expand("<study>/engines.{format}", format=["csv", "html"])
     paths += expand(MODEL, model=study.used_models, seed=study.seeds)
     for model, attack in study.sets:

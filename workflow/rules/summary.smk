@@ -3,6 +3,7 @@ rule tabulate:
     input:
         transfer="<study>/transfer.csv",
         provenance="<study>/transfer.csv.json",
+        answers="<study>/answers.safetensors",
         printed=printed_numbers,
     output:
         csv="<study>/tables/{table}.csv",
@@ -28,9 +29,9 @@ rule tabulate:
         code=code_of("tabulate"),
     shell:
         "python -m blindspots.steps.tabulate --spec {params.spec:q} --code {params.code}"
-        " --transfer {input.transfer:q} --printed {input.printed:q} --csv {output.csv:q}"
-        " --markdown {output.markdown:q} --latex {output.latex:q} --html {output.html:q}"
-        " > {log:q} 2>&1"
+        " --transfer {input.transfer:q} --answers {input.answers:q}"
+        " --printed {input.printed:q} --csv {output.csv:q} --markdown {output.markdown:q}"
+        " --latex {output.latex:q} --html {output.html:q} > {log:q} 2>&1"
 
 
 rule plot_transfer:
@@ -38,6 +39,7 @@ rule plot_transfer:
     input:
         transfer="<study>/transfer.csv",
         provenance="<study>/transfer.csv.json",
+        answers="<study>/answers.safetensors",
     output:
         figure=report(
             "<study>/figures/transfer/{experiment}.svg",
@@ -61,7 +63,8 @@ rule plot_transfer:
         code=code_of("plot_transfer"),
     shell:
         "python -m blindspots.steps.plot_transfer --spec {params.spec:q} --code {params.code}"
-        " --transfer {input.transfer:q} --output {output.figure:q} --pdf {output.pdf:q} > {log:q} 2>&1"
+        " --transfer {input.transfer:q} --answers {input.answers:q} --output {output.figure:q}"
+        " --pdf {output.pdf:q} > {log:q} 2>&1"
 
 
 rule plot_error_curves:
@@ -69,6 +72,7 @@ rule plot_error_curves:
     input:
         transfer="<study>/transfer.csv",
         provenance="<study>/transfer.csv.json",
+        answers="<study>/answers.safetensors",
     output:
         figure=report(
             "<study>/figures/error_curves/{experiment}.svg",
@@ -92,7 +96,8 @@ rule plot_error_curves:
         code=code_of("plot_error_curves"),
     shell:
         "python -m blindspots.steps.plot_error_curves --spec {params.spec:q} --code {params.code}"
-        " --transfer {input.transfer:q} --output {output.figure:q} --pdf {output.pdf:q} > {log:q} 2>&1"
+        " --transfer {input.transfer:q} --answers {input.answers:q} --output {output.figure:q}"
+        " --pdf {output.pdf:q} > {log:q} 2>&1"
 
 
 rule plot_distortions:

@@ -55,7 +55,7 @@ ruleorder: evaluate_noise > evaluate_transfer
 
 
 rule collect_transfer:
-    """Join all rows into the tidy transfer table."""
+    """Join all rows into the tidy transfer table, and the answers to single images behind it."""
     input:
         rows=row_paths(),
     output:
@@ -66,6 +66,7 @@ rule collect_transfer:
             labels={"file": "transfer.csv"},
         ),
         provenance="<study>/transfer.csv.json",
+        answers="<study>/answers.safetensors",
     log:
         "<study>/logs/collect_transfer.log",
     conda:
@@ -79,4 +80,5 @@ rule collect_transfer:
         code=code_of("collect_transfer"),
     shell:
         "python -m blindspots.steps.collect_transfer --spec {params.spec:q} --code {params.code}"
-        " --rows {input.rows:q} --output {output.transfer:q} > {log:q} 2>&1"
+        " --rows {input.rows:q} --csv {output.transfer:q} --output {output.answers:q}"
+        " > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-"""Confidence intervals of rates."""
+"""Confidence intervals of rates over the images of one seed."""
 
 import math
 

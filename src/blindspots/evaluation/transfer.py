@@ -1,6 +1,5 @@
 """Cells of the transfer table: one perturbed set of images, seen by one victim."""
 
-import numpy as np
 import torch
 
 from blindspots.evaluation.distortion import add_gaussian_noise, amplify, rms_distortion
@@ -97,6 +96,22 @@ def answers_of_all(networks, variant, originals, adversarial, indices, stream, c
     return {n: torch.cat(a).numpy() for n, a in answers.items()}, torch.cat(sizes).numpy()
 
 
+def fooled_images(victim, labels, success=None):
+    """Tell which perturbed images fool a victim; those whose attack failed do not.
+
+    Parameters
+    ----------
+    victim, labels, success
+        As for `transfer_counts`.
+
+    Returns
+    -------
+    ndarray of bool, shape (B,)
+    """
+    wrong = victim != labels
+    return wrong if success is None else wrong & success
+
+
 def transfer_counts(victim, labels, clean_right, *, source=None, targets=None, success=None):
     """Count what one victim makes of one perturbed set.
 
@@ -118,14 +133,13 @@ def transfer_counts(victim, labels, clean_right, *, source=None, targets=None, s
     dict
         The counts, the error rate over the images attacked, and its 95 % Wilson interval.
     """
-    success = np.ones(len(labels), bool) if success is None else success
-    fooled = (victim != labels) & success
+    fooled = fooled_images(victim, labels, success)
     attacked, count = len(labels), int(fooled.sum())
     low, high = wilson_interval(count, attacked)
     same = None if source is None else int((fooled & (victim == source)).sum())
     return {
         "n_attacked": attacked,
-        "n_failed": int((~success).sum()),
+        "n_failed": 0 if success is None else int((~success).sum()),
         "n_fooled": count,
         "n_both_right": int(clean_right.sum()),
         "n_fooled_both_right": int((fooled & clean_right).sum()),

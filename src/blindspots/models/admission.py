@@ -335,7 +335,9 @@ def _unmasked(logits):
 
 
 def _place(tensor):
-    """Return where a tensor's numbers lie."""
+    """Return where a tensor's numbers lie; of one without a single storage, which tensor it is."""
+    if tensor.layout is not torch.strided:
+        return id(tensor)
     return tensor.untyped_storage().data_ptr()
 
 

@@ -31,8 +31,9 @@ def modules_of(model):
 
 
 def parameters_of(model):
-    """Return a model's parameters; none of a function."""
-    return list(model.parameters()) if isinstance(model, nn.Module) else []
+    """Return a model's parameters; none of a function, nor those that a first pass will make."""
+    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+    return [parameter for parameter in parameters if not nn.parameter.is_lazy(parameter)]
 
 
 def tensors_of(model):

@@ -1,4 +1,8 @@
-"""The cache of transfer cells: a file for each set, with its cells of all victims and variants."""
+"""The cache of transfer cells: a file for each set, with its cells of all victims and variants.
+
+A cell holds its counts and which images are fooled (``fooled``, as `blindspots.steps.bits` writes
+it). What a victim answers to the clean images is a cell of its own, of the variant `CLEAN_RIGHT`.
+"""
 
 import hashlib
 import logging
@@ -8,6 +12,7 @@ from blindspots.artifacts import canonical_json, read_record, write_record
 from blindspots.errors import UserError
 
 LOG = logging.getLogger(__name__)
+CLEAN_RIGHT = {"kind": "clean_right"}
 
 
 class CellCache:
@@ -28,12 +33,12 @@ class CellCache:
         self._cells = self._read()
 
     def get(self, victim, variant):
-        """Return the counts of a cell, or None where it is not known."""
+        """Return a cell, or None where it is not known."""
         return self._cells.get(_key(victim, variant))
 
-    def put(self, victim, variant, counts):
-        """Add the counts of a cell; `save` writes them."""
-        self._cells[_key(victim, variant)] = counts
+    def put(self, victim, variant, cell):
+        """Add a cell; `save` writes it."""
+        self._cells[_key(victim, variant)] = cell
 
     def save(self):
         """Write all cells, those of victims that are no longer asked for too."""

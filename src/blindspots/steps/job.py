@@ -15,7 +15,7 @@ from pathlib import Path
 from blindspots.artifacts import bring_to_present, canonical_json, job_digest
 from blindspots.errors import UserError
 from blindspots.escapes import printable
-from blindspots.seeding import seed_globals
+from blindspots.randomness import seed_globals
 
 LOG = logging.getLogger(__name__)
 SENTENCES = {

@@ -2,17 +2,26 @@
 
 from blindspots.steps.job import run
 from blindspots.steps.plotting import save_figure, setting
-from blindspots.steps.transfer_table import read_cells
+from blindspots.steps.transfer_table import read_answers, read_cells
 from blindspots.summary.figures import transfer_heat_maps
 from blindspots.summary.style import house_style
 
 
 def main(job, options):
     cells = read_cells(options.transfer, job.upstream("transfer"))
+    answers = read_answers(options.answers, job.upstream("transfer"), cells)
     with house_style():
-        figure = transfer_heat_maps(cells, job.spec, setting(job.spec))
+        figure = transfer_heat_maps(cells, job.spec, setting(job.spec), answers)
         save_figure(figure, (options.output, options.pdf), job)
 
 
 if __name__ == "__main__":
-    run(main, {"transfer": "tidy transfer table", "output": "SVG to write", "pdf": "PDF to write"})
+    run(
+        main,
+        {
+            "transfer": "tidy transfer table",
+            "answers": "answers to single images",
+            "output": "SVG to write",
+            "pdf": "PDF to write",
+        },
+    )

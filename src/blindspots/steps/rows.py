@@ -6,9 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from blindspots.artifacts import write_record
-from blindspots.evaluation.transfer import CLEAN, answers_of_all, transfer_counts, variant_name
+from blindspots.evaluation.transfer import (
+    AS_FOUND,
+    CLEAN,
+    answers_of_all,
+    fooled_images,
+    transfer_counts,
+    variant_name,
+)
 from blindspots.progress import Progress
-from blindspots.steps.cells import CellCache
+from blindspots.steps.bits import array_to_text, text_to_bits
+from blindspots.steps.cells import CLEAN_RIGHT, CellCache
 from blindspots.steps.weights import load_network
 
 LOG = logging.getLogger(__name__)
@@ -53,29 +61,33 @@ def write_row(job, options, device, *, pool, identity, found=None, source=None):
         )
 
     names, variants = spec["victims"], spec["variants"]
-    cells, computed, saved = [{} for _ in variants], 0, 0
+    cells, right_of, computed, saved = [{} for _ in variants], {}, 0, 0
     progress = Progress("cells", len(names) * len(variants))
     for block in (names[start : start + TOGETHER] for start in range(0, len(names), TOGETHER)):
-        victims, digests, clean_right = {}, {}, {}
+        victims, digests = {}, {}
         for name in block:
             victims[name], about = load_network(paths[name], job.upstream("victims")[name], device)
             digests[name] = about["content"]
+            right_of[name] = known.get(digests[name], CLEAN_RIGHT)
+        if new := {name: victims[name] for name in block if right_of[name] is None}:
+            clean, _ = answers(new, {"kind": CLEAN})
+            for name in new:
+                right_of[name] = array_to_text(clean[name] == truth)
+                known.put(digests[name], CLEAN_RIGHT, right_of[name])
         for number, variant in enumerate(variants):
             counted = {name: known.get(digests[name], variant) for name in block}
             missing = {name: victims[name] for name in block if counted[name] is None}
             if missing:
-                if new := {name: n for name, n in missing.items() if name not in clean_right}:
-                    clean, _ = answers(new, {"kind": CLEAN})
-                    clean_right |= {name: clean[name] == truth for name in new}
                 networks = missing if source is None else {**missing, None: source}
                 answered, sizes = answers(networks, variant)
                 rms = _rms(variant, sizes, extra.get("success"))
                 for name in missing:
-                    right = clean_right[name]
+                    right = text_to_bits(right_of[name], len(truth))
                     counts = transfer_counts(
                         answered[name], truth, right, source=answered.get(None), **extra
                     )
-                    counted[name] = {**counts, "rms": rms}
+                    fooled = fooled_images(answered[name], truth, extra.get("success"))
+                    counted[name] = {**counts, "rms": rms, "fooled": array_to_text(fooled)}
                     known.put(digests[name], variant, counted[name])
             computed += len(missing)
             cells[number] |= counted
@@ -83,20 +95,31 @@ def write_row(job, options, device, *, pool, identity, found=None, source=None):
         if computed > saved:  # a row that is killed goes on after the last block
             known.save()
             saved = computed
-    rows = [
-        {
-            "source": spec["source"],
-            "victim": name,
-            "seed": spec["seed"],
-            "attack": spec["attack"],
-            "variant": variant_name(variant),
-            **counts,
-        }
-        for variant, counted in zip(variants, cells, strict=True)
-        for name, counts in counted.items()
-    ]
+    rows, fooled = [], []
+    for variant, counted in zip(variants, cells, strict=True):
+        for name, cell in counted.items():
+            counts = {key: value for key, value in cell.items() if key != "fooled"}
+            fooled.append(cell["fooled"])
+            rows.append(
+                {
+                    "source": spec["source"],
+                    "victim": name,
+                    "seed": spec["seed"],
+                    "attack": spec["attack"],
+                    "variant": variant_name(variant),
+                    **counts,
+                }
+            )
     LOG.info("%d cells, %d of them computed now", len(rows), computed)
-    write_record(options.output, {**job.provenance(), "rows": rows})
+    single = {
+        "indices": array_to_text(indices.astype("<i4")),
+        "right": list(right_of.values()),
+        "fooled": fooled,
+    }
+    if found is not None:
+        _, sizes = answers({}, {"kind": AS_FOUND})
+        single["rms"] = array_to_text(np.where(extra["success"], sizes, np.nan).astype("<f4"))
+    write_record(options.output, {**job.provenance(), "rows": rows, "answers": single})
 
 
 def _rms(variant, sizes, success):

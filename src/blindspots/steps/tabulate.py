@@ -1,11 +1,11 @@
-"""Make one table: CSV, Markdown and a web page with intervals, and LaTeX."""
+"""Make one table with intervals: CSV, Markdown, LaTeX and a web page."""
 
 import pandas as pd
 
 from blindspots.artifacts import write_sidecar, write_text
 from blindspots.errors import UserError
 from blindspots.steps.job import run
-from blindspots.steps.transfer_table import read_cells
+from blindspots.steps.transfer_table import read_answers, read_cells
 from blindspots.summary.page import page
 from blindspots.summary.tables import (
     caption,
@@ -13,6 +13,7 @@ from blindspots.summary.tables import (
     readable,
     to_latex,
     to_markdown,
+    with_bounds,
     with_printed,
 )
 
@@ -20,7 +21,8 @@ from blindspots.summary.tables import (
 def main(job, options):
     spec = job.spec
     cells = read_cells(options.transfer, job.upstream("transfer"))
-    table = make_table(cells, spec)
+    answers = read_answers(options.answers, job.upstream("transfer"), cells)
+    table = make_table(cells, spec, answers=answers)
     values = table.values
     if options.printed:
         values = with_printed(values, read_printed(options.printed[0]))
@@ -28,15 +30,15 @@ def main(job, options):
     notes = caption(spec, printed)
     views = [(spec["table"], notes, table, values)]
     if spec["kind"] != "models":
-        both = make_table(cells, spec, both_right=True)
+        both = make_table(cells, spec, both_right=True, answers=answers)
         title = f"{spec['table']}, over the images that the victim, too, classifies correctly"
         views.append((title, "As above, another denominator.", both, both.values))
     markdown = "\n".join(to_markdown(*view, title, text) for title, text, *view in views)
     html = page([(title, text, readable(*view)) for title, text, *view in views])
-    write_text(options.csv, values.to_csv(index=False, float_format="%.6g"))
+    numbers = with_bounds(table, values)
+    write_text(options.csv, numbers.to_csv(index=False, float_format="%.6g"))
     write_text(options.markdown, markdown)
-    unbounded = caption(spec, printed, bounds=False)
-    write_text(options.latex, to_latex(table, values, spec["table"], unbounded))
+    write_text(options.latex, to_latex(table, values, spec["table"], notes))
     write_text(options.html, html)
     outputs = [options.csv, options.markdown, options.latex, options.html]
     write_sidecar(outputs, job.provenance())
@@ -55,6 +57,7 @@ if __name__ == "__main__":
         main,
         {
             "transfer": "tidy transfer table",
+            "answers": "answers to single images",
             "printed*": "printed numbers, if there are any",
             "csv": "CSV to write",
             "markdown": "Markdown to write",

@@ -24,10 +24,10 @@ LONGEST = 120_000  # characters of a command, which may have 128 KiB; the rest i
 # Libraries whose version may change an output's bytes, called by us or by those that we call.
 NUMERIC = ("numpy", "torch")
 TABLES = ("numpy", "pandas")
-MARKUP = ("jinja2", "tabulate")  # LaTeX and Markdown
+QUANTILES = ("scipy",)  # of the intervals over seeds; violins take it too
+MARKUP = ("tabulate",)  # Markdown
 # fonttools: fonts in PDF; pillow: pixels, in SVG too
-PLOTS = ("fonttools", "matplotlib", "numpy", "pandas", "pillow", "seaborn")
-VIOLINS = ("scipy",)
+PLOTS = ("fonttools", "matplotlib", "numpy", "pandas", "pillow", "seaborn", *QUANTILES)
 OPTIMIZER_KEYS = {
     "lbfgs": ("max_evaluations", "history", "tolerance"),
     "adam": ("epochs", "batch_size", "learning_rate"),
@@ -152,7 +152,7 @@ class Study:
 
     def _check_code_of_others(self):
         """Raise UserError if a user's module or a library is not there."""
-        _versions((*NUMERIC, *TABLES, *MARKUP, *PLOTS, *VIOLINS))
+        _versions((*NUMERIC, *TABLES, *MARKUP, *PLOTS))
         self._users_code(self.used_attacks)
         for attack in self.used_attacks:
             _peer_versions([method for method, _ in _engines(attack)])
@@ -466,7 +466,7 @@ class Study:
                 name: self.config["models"][name]["description"] for name in shown["labels"]
             },
             "printed": file_digest(self.reference / printed) if printed else None,
-            "versions": _versions((*TABLES, *MARKUP)),
+            "versions": _versions((*TABLES, *MARKUP, *QUANTILES)),
             "upstream": {"transfer": self.digest("collect_transfer")},
         }
 
@@ -485,7 +485,7 @@ class Study:
         return {
             **{key: shown[key] for key in said},
             "labels": {source: self.label(source) for source in shown["sources"]},
-            "versions": _versions((*PLOTS, *VIOLINS)),
+            "versions": _versions(PLOTS),
             "upstream": {
                 "sets": [
                     self._short(

@@ -1,8 +1,9 @@
 """The published figures, made from the tidy transfer table and from adversarial sets.
 
 Every function returns a `matplotlib.figure.Figure`; nothing is shown or saved. Rates are drawn in
-per cent. With several seeds, rates are means over seeds and bounds run from the lowest to the
-highest seed; with one seed, bounds are the 95 % Wilson interval over images.
+per cent. With several seeds, rates are means over seeds and bounds are 95 % intervals over seeds
+and images (`blindspots.evaluation.seeds`), or missing where the seeds are too few; with one seed,
+bounds are the 95 % Wilson interval over images.
 """
 
 import math
@@ -12,15 +13,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from blindspots.evaluation.seeds import FEWEST
+from blindspots.summary.answers import images_in_words, mean_rms
 from blindspots.summary.style import RATE_COLOURS, colours_and_markers
 
 MOST_NUMBERS = 2500  # written into one panel: more take minutes, and nobody reads them
 
 
-def transfer_heat_maps(cells, spec, title):
+def transfer_heat_maps(cells, spec, title, answers=None):
     """Plot the victim error of every pair of source and victim.
 
-    One panel shows the perturbations as found, one more each level that they are amplified to.
+    One panel shows the perturbations as found, one more each level that they are amplified to. With
+    several seeds, half the width of its interval stands below each rate.
 
     Parameters
     ----------
@@ -29,10 +33,13 @@ def transfer_heat_maps(cells, spec, title):
     spec : dict
         What is shown: ``attack``, ``sources``, ``victims``, ``labels``, ``amplify``.
     title : str
+    answers : blindspots.summary.answers.Answers, optional
+        The answers to single images; not needed with one seed.
     """
     import seaborn as sns
 
-    shown = _over_seeds(_adversarial(cells, spec))
+    shown = _over_seeds(_adversarial(cells, spec), answers)
+    spread = len(spec["seeds"]) >= FEWEST
     panels = [("as found\n" + _range_of_rms(shown), shown[shown["variant"] == "as_found"])]
     amplified = shown[shown["variant"] == "amplified"]
     panels += [(f"amplified to\nRMS {level:g}", part) for level, part in amplified.groupby("rms")]
@@ -40,30 +47,38 @@ def transfer_heat_maps(cells, spec, title):
     rows = math.ceil(len(panels) / 4)
     columns = math.ceil(len(panels) / rows)
     width = max(1.3, 0.43 * len(spec["victims"]) + 0.3)
-    height = max(1.3, 0.33 * len(spec["sources"]) + 0.6)
+    height = max(1.3, (0.42 if spread else 0.33) * len(spec["sources"]) + 0.6)
     margin = 0.06 * max(len(label) for label in spec["labels"].values())
     size = (columns * width + margin + 1.3, rows * height + margin + 0.7)
     figure = Figure(size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
     for ax, (name, part) in zip(axes, panels, strict=False):
-        rates = part.pivot(index="source", columns="victim", values="error")
-        rates = rates.reindex(index=spec["sources"], columns=spec["victims"])
-        rates = rates.rename(index=spec["labels"], columns=spec["labels"])
+        part = part.assign(half=(part["high"] - part["low"]) / 2)
+        rates, halves = (
+            100
+            * part.pivot(index="source", columns="victim", values=values)
+            .reindex(index=spec["sources"], columns=spec["victims"])
+            .rename(index=spec["labels"], columns=spec["labels"])
+            for values in ("error", "half")
+        )
+        texts = rates.map("{:.1f}".format)
+        if spread:
+            texts += halves.map(lambda half: "" if math.isnan(half) else f"\n±{half:.1f}")
         sns.heatmap(
-            100 * rates,
+            rates,
             vmin=0,
             vmax=100,
             cmap=RATE_COLOURS,
-            annot=rates.size <= MOST_NUMBERS,
-            fmt=".1f",
-            annot_kws={"fontsize": 7},
+            annot=texts if rates.size <= MOST_NUMBERS else False,
+            fmt="",
+            annot_kws={"fontsize": 7, "linespacing": 1.1},
             linewidths=0.5,
             cbar=False,
             ax=ax,
         )
         # Seaborn's own choice puts white on the middle of the colour map, which reads badly.
         for text in ax.texts:
-            text.set_color("black" if float(text.get_text()) > 48 else "white")
+            text.set_color("black" if float(text.get_text().split("\n")[0]) > 48 else "white")
         ax.grid(visible=False)
         ax.set(title=name, xlabel="", ylabel="")
         ax.tick_params(length=0)
@@ -77,7 +92,7 @@ def transfer_heat_maps(cells, spec, title):
     return figure
 
 
-def error_curves(cells, spec, title):
+def error_curves(cells, spec, title, answers=None):
     """Plot victim error against RMS distortion, one panel for each source.
 
     Solid lines are amplified adversarial perturbations, dashed ones Gaussian noise on the whole
@@ -91,8 +106,10 @@ def error_curves(cells, spec, title):
         What is shown: ``attack``, ``pool``, ``sources``, ``victims``, ``labels``,
         ``amplify``, ``noise``.
     title : str
+    answers : blindspots.summary.answers.Answers, optional
+        The answers to single images; not needed with one seed.
     """
-    shown = _over_seeds(_adversarial(cells, spec))
+    shown = _over_seeds(_adversarial(cells, spec), answers)
     noise = _over_seeds(_noise(cells, spec))
     amplified = shown[shown["variant"] == "amplified"]
     if len(amplified):
@@ -151,16 +168,22 @@ def error_curves(cells, spec, title):
 def distortion_distributions(distortions, title):
     """Plot how the RMS distortions of each source's adversarial images are distributed.
 
+    The seeds of a source are pooled; its mean is the mean over them, with its 95 % interval over
+    seeds and images.
+
     Parameters
     ----------
-    distortions : dict of str to ndarray of float, shape (B,)
-        RMS distortion of every image attacked, by label of the source; NaN where the attack
-        failed.
+    distortions : dict of str to list of (int, ndarray of int, ndarray of float)
+        By label of the source, for each seed: the seed, the positions of the images attacked in
+        their base set, and their RMS distortions, NaN where the attack failed.
     title : str
     """
     import seaborn as sns
 
-    found = {label: rms[~np.isnan(rms)] for label, rms in distortions.items()}
+    pooled = {
+        label: np.concatenate([rms for *_, rms in runs]) for label, runs in distortions.items()
+    }
+    found = {label: rms[~np.isnan(rms)] for label, rms in pooled.items()}
     margin = 0.06 * max(0, max(map(len, found)) - 25)
     figure = Figure((6.4 + margin, 0.5 * len(found) + 1.2), layout="constrained")
     ax = figure.subplots()
@@ -177,12 +200,20 @@ def distortion_distributions(distortions, title):
     )
     notes = []
     for position, (label, rms) in enumerate(found.items()):
-        failed = len(distortions[label]) - len(rms)
-        note = f"{len(rms)} images"
+        runs = distortions[label]
+        failed = len(pooled[label]) - len(rms)
+        counts = [(~np.isnan(sizes)).sum() for *_, sizes in runs]
+        note = images_in_words(len(runs), min(counts), max(counts))
         if len(rms):
-            ax.plot(rms.mean(), position, **_MEAN)
-            note = f"mean {rms.mean():.4f}\n{note}"
-        notes.append(f"{note}, {failed} failed" if failed else note)
+            mean = mean_rms(runs)
+            low, high = mean.interval()
+            bounds = "" if math.isnan(low) else f" [{low:.4f}, {high:.4f}]"
+            ax.plot(mean.value, position, **_MEAN)
+            if bounds:
+                ax.plot([low, high], [position, position], color="black", linewidth=1.2)
+            note = f"mean {mean.value:.4f}{bounds}\n{note}"
+        in_all = " in all" if len(runs) > 1 else ""
+        notes.append(f"{note}, {failed} failed{in_all}" if failed else note)
     ax.set(xlabel="RMS distortion", ylabel="source model", title=title, xlim=(0, None))
     ax.set_yticks(range(len(found)), found)
     ax.grid(visible=False, axis="y")
@@ -295,20 +326,22 @@ def _noise(cells, spec):
     ]
 
 
-def _over_seeds(cells):
-    """Return mean error and RMS over seeds, with bounds of the error."""
+def _over_seeds(cells, answers=None):
+    """Return mean error and RMS over seeds; with answers or one seed, with bounds of the error."""
     # Amplified cells differ by their level, those as found only by what was measured.
     level = cells["rms"].where(cells["variant"] != "as_found")
-    several = cells["seed"].nunique() > 1
     grouped = cells.assign(level=level).groupby(
         ["source", "victim", "variant", "level"], dropna=False, sort=False
     )
-    return grouped.agg(
-        rms=("rms", "mean"),
-        error=("error", "mean"),
-        low=("error", "min") if several else ("low", "min"),
-        high=("error", "max") if several else ("high", "max"),
+    means = grouped.agg(
+        rms=("rms", "mean"), error=("error", "mean"), low=("low", "min"), high=("high", "max")
     ).reset_index()
+    if cells["seed"].nunique() > 1:
+        means[["low", "high"]] = np.nan
+        if answers is not None:
+            bounds = [answers.rate(cell).rate_interval() for _, cell in grouped]
+            means[["low", "high"]] = np.array(bounds).reshape(-1, 2)
+    return means
 
 
 def _range_of_rms(cells):
