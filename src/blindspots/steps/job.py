@@ -112,8 +112,9 @@ def run(main, arguments):
 def _fail(sentence):
     """Leave with a sentence in the log or, on a full disk that takes no log, on the terminal."""
     try:
-        sys.stderr.write(sentence)
-        sys.stderr.flush()
+        if sys.stderr:  # None: the step was started without one
+            sys.stderr.write(sentence)
+            sys.stderr.flush()
     except OSError:
         with contextlib.suppress(KeyError, OSError):
             os.write(int(os.environ["BLINDSPOTS_TERMINAL"]), sentence.encode())
@@ -124,9 +125,17 @@ def _show_progress(output):
     """Show progress on Snakemake's terminal, too, behind the name of the file that is made."""
     if os.environ.get("BLINDSPOTS_PROGRESS"):
         terminal = int(os.environ["BLINDSPOTS_TERMINAL"])  # a stream; stderr is the log
-        handler = logging.StreamHandler(os.fdopen(terminal, "w"))
+        handler = TerminalHandler(os.fdopen(terminal, "w"))
         handler.setFormatter(logging.Formatter(f"{output}: %(message)s"))
         logging.getLogger("blindspots.progress").addHandler(handler)
+
+
+class TerminalHandler(logging.StreamHandler):
+    """Writes to a terminal, and to none any more when it is gone: the log has the same lines."""
+
+    def handleError(self, record):  # noqa: N802
+        """Forget the terminal."""
+        logging.getLogger("blindspots.progress").removeHandler(self)
 
 
 def _leave(number, frame):
