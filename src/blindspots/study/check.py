@@ -8,7 +8,13 @@ content.
 from dataclasses import dataclass
 from pathlib import Path
 
-from blindspots.artifacts import check_artifact, read_header, read_record, sidecar_path
+from blindspots.artifacts import (
+    file_digest,
+    read_header,
+    read_record,
+    read_tensors,
+    sidecar_path,
+)
 from blindspots.errors import UserError
 
 LISTED = 3
@@ -23,7 +29,7 @@ class Artifact:
     step : str
     wildcards : dict
     path : pathlib.Path
-        The first of its files; of several the one that is missing.
+        The first of its files, or the one that something is wrong with.
     state : str
         ``"whole"``, ``"missing"``, ``"foreign"``: made by another job, or ``"damaged"``: or changed
         since it was made.
@@ -51,18 +57,6 @@ def with_provenance(path):
     return path if path.suffix in (".safetensors", ".json") else sidecar_path(path)
 
 
-def read_provenance(path):
-    """Return the provenance of an artifact.
-
-    Raises
-    ------
-    UserError
-        If it is missing or damaged.
-    """
-    path = with_provenance(path)
-    return read_header(path) if path.suffix == ".safetensors" else read_record(path)
-
-
 def check(study, folder, tensors=True):
     """Return the artifacts of a study, each as it is found.
 
@@ -84,19 +78,28 @@ def check(study, folder, tensors=True):
 
 def _found(study, folder, step, wildcards, tensors):
     files = [folder / path for path in study.outputs(step, **wildcards)]
-    first = files[0]
-    for path in [*files, with_provenance(first)]:
+    told = with_provenance(files[0])
+    for path in [*files, told]:
         if not path.exists():
             return Artifact(step, wildcards, path, "missing")
     try:
-        provenance = read_provenance(first)
+        in_header = told.suffix == ".safetensors"
+        provenance = read_header(told) if in_header else read_record(told)
         if provenance.get("job") != study.digest(step, **wildcards):
-            return Artifact(step, wildcards, first, "foreign", provenance)
-        if tensors or first.suffix != ".safetensors":
-            check_artifact(with_provenance(first))
+            return Artifact(step, wildcards, files[0], "foreign", provenance)
+        if in_header and tensors:
+            read_tensors(told)
+        if told not in files:
+            for path in files:
+                if file_digest(path) != provenance.get("content", {}).get(path.name):
+                    problem = f"{path} was changed after it was made"
+                    return Artifact(step, wildcards, path, "damaged", problem=problem)
     except UserError as error:
-        return Artifact(step, wildcards, first, "damaged", problem=str(error))
-    return Artifact(step, wildcards, first, "whole", provenance)
+        return Artifact(step, wildcards, told, "damaged", problem=str(error).partition(";")[0])
+    except OSError as error:
+        problem = f"{error.filename or told}: {error.strerror}"
+        return Artifact(step, wildcards, told, "damaged", problem=problem)
+    return Artifact(step, wildcards, files[0], "whole", provenance)
 
 
 def in_a_line(study, artifacts):

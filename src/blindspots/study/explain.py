@@ -28,8 +28,8 @@ from blindspots.study.check import check, some
 from blindspots.study.plan import SHORT
 from blindspots.study.terminal import NOTHING_TO_DO, job_name, say
 
-# With --quiet as a profile may set it, no job would be told; what is quiet here is of no interest.
-DRY_RUN = ("--dry-run", "--quiet", "host")
+# What a profile could set so that no job would be told, or that no dry run needs.
+DRY_RUN = ("--dry-run", "--quiet", "host", "--executor", "local")
 LISTED = 8
 
 
@@ -174,7 +174,7 @@ def _cause(found, spec, code):
 def what_is_wrong(study, artifact):
     """Return in words why an artifact is not the study's."""
     if artifact.state == "damaged":
-        return artifact.problem.partition(";")[0]
+        return artifact.problem
     found, cause = artifact.provenance, ""
     if _is_provenance(found):
         spec = json.loads(study.spec(artifact.step, **artifact.wildcards))
@@ -237,12 +237,12 @@ def in_words(run, left, wrong=()):
     number, others = len(run.jobs), "all else" if run.jobs else "every artifact of the study"
     lines = [f"{number} job{'' if number == 1 else 's'} will run" if number else "Nothing will run"]
     if wrong:
-        lines[0] += f"; Snakemake takes {others} for up to date, though some are not."
+        lines[0] += f"; by Snakemake's records {others} is up to date, but not in truth."
     else:
         lines[0] += f"{'; ' if number else ': '}{others} is up to date."
     lines += _grouped([(job.rule, why(job), str(job)) for job in run.jobs])
     if wrong:
-        lines.append("Made from other settings, or changed since, and not known to Snakemake:")
+        lines.append("Made from other settings or changed since, which Snakemake does not know:")
         lines += _grouped(
             [(a.step, what_is_wrong(run.study, a), job_name(a.wildcards)) for a in wrong]
         )
