@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from blindspots.artifacts import canonical_json, job_digest
 from blindspots.errors import UserError
+from blindspots.progress import lead_nowhere
 
 LOG = logging.getLogger(__name__)
 SENTENCES = {
@@ -131,11 +132,11 @@ def _show_progress(output):
 
 
 class TerminalHandler(logging.StreamHandler):
-    """Writes to a terminal, and to none any more when it is gone: the log has the same lines."""
+    """Writes to a terminal as long as it is there: the log has the same lines."""
 
     def handleError(self, record):  # noqa: N802
         """Forget the terminal."""
-        logging.getLogger("blindspots.progress").removeHandler(self)
+        lead_nowhere(self.stream)
 
 
 def _leave(number, frame):

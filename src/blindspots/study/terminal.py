@@ -7,13 +7,13 @@ they are about. Its log file keeps all of it; the terminal gets what a person re
 import copy
 import logging
 import math
-import os
 import sys
 import time
 from collections import Counter, defaultdict
 
 from snakemake.exceptions import CliException
 
+from blindspots.progress import lead_nowhere
 from blindspots.study.check import check, in_a_line, some
 
 # Events that the terminal does without, and how messages without an event begin that tell
@@ -214,7 +214,7 @@ class PatientStream:
             try:
                 getattr(self.stream, method)(*arguments)
             except OSError as error:
-                give_up(self.stream)
+                lead_nowhere(self.stream)
                 if self.stream is sys.stdout and not isinstance(error, BrokenPipeError):
                     print(f"error: standard output: {error.strerror}", file=sys.stderr)
                 self.stream = None
@@ -228,14 +228,7 @@ def say(text):
     try:
         print(text, flush=True)
     except OSError as error:
-        give_up(sys.stdout)
+        lead_nowhere(sys.stdout)
         if isinstance(error, BrokenPipeError):
             sys.exit(141)  # as of a process that SIGPIPE ends
         sys.exit(f"error: standard output: {error.strerror}")
-
-
-def give_up(stream):
-    """Let a stream lead nowhere, so that what it still holds is not tried again at the end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
