@@ -69,7 +69,7 @@ if workflow.is_main_process:  # cluster jobs read this file, too
 # A step's output goes to its log; on a terminal its progress is shown there, too, unless --quiet.
 QUIET = {kind.name for kind in workflow.output_settings.quiet or ()} & {"PROGRESS", "ALL"}
 PROGRESS = "1" if sys.stderr and sys.stderr.isatty() and not QUIET else ""
-TERMINAL = "&2" if sys.stderr else "/dev/null"  # None: snakemake was started without one
+TERMINAL = "&2" if sys.stderr else os.devnull  # None: snakemake was started without one
 
 # One prefix, so that steps run the same in a virtual environment, under conda and as a module.
 # Snakemake has one for all rules of all modules, so nothing of a single study may stand in it.
