@@ -23,4 +23,4 @@ rule all:
     """Make every artifact of the study, not only what is published."""
     default_target: True
     input:
-        all_artifacts(),
+        paths_of(study.jobs),

@@ -319,22 +319,6 @@ def check_sidecar(path, job):
     _check_content(path, provenance.get("content", {}).get(path.name))
 
 
-def check_artifact(path):
-    """Check that an artifact is what its own digest says; a sidecar answers for all its files.
-
-    Raises
-    ------
-    UserError
-        If a file is missing, damaged, or was changed since it was made.
-    """
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        read_tensors(path)
-    elif path.suffix == ".json":
-        for name, digest in read_record(path).get("content", {}).items():
-            _check_content(path.with_name(name), digest)
-
-
 def _check_content(path, digest):
     try:
         actual = file_digest(path)

@@ -1,6 +1,7 @@
 """Progress of long computations: in the log, and on a terminal if there is one."""
 
 import logging
+import os
 import time
 from datetime import timedelta
 
@@ -39,3 +40,10 @@ class Progress:
             left = timedelta(seconds=round(speed * rest))
             line = f"{self.what} {done}/{self.total}, at most about {left} left"
             LOG.info(", ".join(filter(None, (line, text))))
+
+
+def lead_nowhere(stream):
+    """Let a stream that failed lead nowhere, so that what it still holds does not fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

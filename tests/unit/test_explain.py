@@ -1,12 +1,11 @@
 """What the next run will do and why, in words."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from blindspots.artifacts import write_sidecar, write_tensors
-from blindspots.study.explain import PlannedJob, in_words, left_over, why
+from blindspots.artifacts import write_record, write_sidecar, write_tensors
+from blindspots.study.explain import DryRun, PlannedJob, in_words, left_over, why
 
 OLD = {
     "caption": "Old",
@@ -36,7 +35,9 @@ CHANGES = {
 
 
 def job(output, spec=OLD, code="step", reason="Updated input files: x"):
-    return PlannedJob("evaluate_transfer", {"model": "A", "seed": "0"}, output, spec, code, reason)
+    return PlannedJob(
+        "evaluate_transfer", {"model": "A", "seed": "0"}, [output], spec, code, reason
+    )
 
 
 def artifact(path, code="step"):
@@ -46,7 +47,7 @@ def artifact(path, code="step"):
     if path.suffix == ".safetensors":
         write_tensors(path, {}, record)
     elif path.suffix == ".json":
-        path.write_text(json.dumps({**record, "rows": []}))
+        write_record(path, {**record, "rows": []})
     else:
         path.write_text("x")
         write_sidecar([path], record)
@@ -103,9 +104,9 @@ def test_waiting_parts_are_not_left_over(tmp_path):
 
 def test_jobs_of_one_cause_are_told_together(tmp_path):
     path = tmp_path / "none"
-    jobs = [PlannedJob("train_model", {"model": m}, path, {}, "", "") for m in "CAB"]
-    jobs.append(PlannedJob("collect_transfer", {}, path, {}, "", ""))
-    assert in_words(jobs, [Path("old.csv")]).splitlines() == [
+    jobs = [PlannedJob("train_model", {"model": m}, [path], {}, "", "") for m in "CAB"]
+    jobs.append(PlannedJob("collect_transfer", {}, [path], {}, "", ""))
+    assert in_words(DryRun(jobs), [Path("old.csv")]).splitlines() == [
         "4 jobs will run; all else is up to date.",
         "train model (3)",
         "  A, B, C: not there yet",
@@ -118,10 +119,11 @@ def test_jobs_of_one_cause_are_told_together(tmp_path):
 
 def test_many_names_are_counted(tmp_path):
     jobs = [
-        PlannedJob("tabulate", {"table": f"t{n}"}, tmp_path / "none", {}, "", "") for n in "0" * 20
+        PlannedJob("tabulate", {"table": f"t{n}"}, [tmp_path / "none"], {}, "", "")
+        for n in "0" * 20
     ]
-    assert ", t0 and 12 more: not there yet" in in_words(jobs, [])
+    assert ", t0 and 12 more: not there yet" in in_words(DryRun(jobs), [])
 
 
 def test_finished_study_needs_nothing():
-    assert in_words([], []) == "Nothing will run: every artifact of the study is up to date."
+    assert in_words(DryRun(), []) == "Nothing will run: every artifact of the study is up to date."

@@ -78,6 +78,29 @@ def test_what_the_log_cannot_take_is_told_on_the_terminal():
         assert step.wait() != 0
 
 
+def test_terminal_that_has_gone_is_forgotten():
+    """Lines that it does not take are in the log; no traceback is."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    body = f"""
+    import logging
+    from blindspots.steps.job import TerminalHandler
+    log = logging.getLogger("blindspots.progress")
+    log.addHandler(TerminalHandler(open({writer}, "w")))
+    log.info("one"), log.info("two")
+    """
+    step = start(body.strip(), stderr=subprocess.PIPE, pass_fds=[writer])
+    os.close(writer)
+    log = step.communicate()[1].decode()
+    assert step.returncode == 0
+    assert [line.split()[1] for line in log.splitlines()] == ["one", "two"]
+
+
+def test_step_without_standard_error():
+    step = start('raise UserError("wrong")', preexec_fn=lambda: os.close(2))
+    assert step.wait() == 1
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )

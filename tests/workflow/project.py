@@ -29,6 +29,18 @@ def jobs_of(dry_run):
     return jobs - {"all"}
 
 
+def jobs_in(plan):
+    """Return the jobs that `make plan` lists, as ``rule wildcard wildcard ...``."""
+    jobs, rule, unnamed = set(), None, ("prepare_data", "check_engines", "collect_transfer")
+    for line in plan.partition("\nNo longer part")[0].splitlines()[1:]:
+        if heading := re.fullmatch(r"(\w[\w ]*) \(\d+\)", line):
+            rule = heading[1].replace(" ", "_")
+            continue
+        names = [""] if rule in unnamed else line.strip().partition(": ")[0].split(", ")
+        jobs |= {f"{rule} {name.replace('seed ', '')}".strip() for name in names}
+    return jobs
+
+
 class Project:
     """A copy of the project in a folder of its own."""
 
@@ -59,6 +71,19 @@ class Project:
     def planned(self, *arguments):
         """Return the jobs that the next run would do, as ``rule wildcard wildcard ...``."""
         return jobs_of(self.make("--dry-run", *arguments))
+
+    def plan(self, *arguments, **environment):
+        """Return what `make plan` says."""
+        path = os.pathsep.join(["src", *filter(None, [environment.pop("PYTHONPATH", "")])])
+        done = subprocess.run(
+            [sys.executable, "-m", "blindspots.study.explain", *arguments],
+            cwd=self.path,
+            env={**os.environ, **environment, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def edit_config(self, change):
         """Change the configuration in place: ``change`` gets it as a mapping."""

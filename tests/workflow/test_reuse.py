@@ -239,16 +239,16 @@ def test_changed_file_of_a_bundle_is_named(unpacked):
 def test_study_that_is_not_whole_is_not_packed(finished, state):
     if state == "missing":
         (finished.results / "tables/summary.md").unlink()
-        sentence = "of the study's 42 files are missing or out of date, results/tiny/tables/summary"
+        sentence = "1 of the study's 21 jobs must still run, for results/tiny/tables/summary.csv"
     elif state == "outdated":
         finished.edit_config(lambda c: c["tables"]["summary"].update(caption="Changed"))
-        sentence = (
-            "5 of the study's 42 files are missing or out of date, results/tiny/tables/summary"
-        )
+        sentence = "1 of the study's 21 jobs must still run, for results/tiny/tables/summary.csv"
     elif state == "damaged":
         image = finished.results / "figures/noise_examples/noisy.png"
         image.write_bytes(image.read_bytes()[:-9])
-        sentence = f"results/tiny/figures/noise_examples/{image.name} was changed after it was made"
+        sentence = (
+            f"1 was damaged or changed since: results/tiny/figures/noise_examples/{image.name}"
+        )
     else:
         shutil.rmtree(finished.path / ".snakemake/metadata")
         sentence = "Snakemake has no record of results/tiny/"

@@ -22,8 +22,10 @@ if origin is None or not Path(origin).resolve().is_relative_to(BASE):
 
 from blindspots.artifacts import prepare_folder
 from blindspots.errors import UserError
+from blindspots.study.check import check, in_a_line
 from blindspots.study.config import refuse_odd_path, refuse_other_name, refuse_repeated_keys
-from blindspots.study.plan import Study, refuse_other_versions
+from blindspots.study.plan import OUTPUTS, Study, refuse_other_versions
+from blindspots.study.terminal import attend, guard_report
 
 # Users' modules are looked for where their steps will find them, in this order.
 MODULE_PATH = [
@@ -65,9 +67,15 @@ ENVIRONMENT = "../../envs/blindspots.yaml"
 DOWNLOAD = int(study.config["download"])
 
 
+if workflow.is_main_process:  # cluster jobs read this file, too
+    guard_report(logger, study, FOLDER)
+    if workflow.modifier.is_main_snakefile():  # what an importer shows is its own affair
+        attend(logger, study, FOLDER, workflow.output_settings)
+
 # A step's output goes to its log; on a terminal its progress is shown there, too, unless --quiet.
 QUIET = {kind.name for kind in workflow.output_settings.quiet or ()} & {"PROGRESS", "ALL"}
-PROGRESS = "1" if sys.stderr.isatty() and not QUIET else ""
+PROGRESS = "1" if sys.stderr and sys.stderr.isatty() and not QUIET else ""
+TERMINAL = "&2" if sys.stderr else os.devnull  # None: snakemake was started without one
 
 # One prefix, so that steps run the same in a virtual environment, under conda and as a module.
 # Snakemake has one for all rules of all modules, so nothing of a single study may stand in it.
@@ -84,7 +92,7 @@ if with_conda:
         raise WorkflowError(str(error))
 python_path = "" if with_conda else f"PATH={quote(str(Path(sys.executable).parent))}:$PATH "
 prefix = (
-    f"set -euo pipefail; exec 3>&2; export {python_path}BLINDSPOTS_TERMINAL=3"
+    f"set -euo pipefail; exec 3>{TERMINAL}; export {python_path}BLINDSPOTS_TERMINAL=3"
     f" BLINDSPOTS_PROGRESS={PROGRESS}"
     f" PYTHONPATH={quote(str(BASE / 'src'))}:{quote(str(BASE))}${{PYTHONPATH:+:$PYTHONPATH}}; "
 )
@@ -98,6 +106,10 @@ onstart:
         raise WorkflowError(str(error))
 
 
+onsuccess:
+    logger.info(in_a_line(study, check(study, FOLDER, tensors=False)))
+
+
 wildcard_constraints:
     model="[A-Za-z][A-Za-z0-9_-]*",
     attack="[A-Za-z][A-Za-z0-9_-]*",
@@ -109,12 +121,11 @@ wildcard_constraints:
     part="[0-9]+",
 
 
-MODEL = "<study>/models/{model}/seed{seed}.safetensors"
-SET = "<study>/adversarial/{model}/seed{seed}/{attack}.safetensors"
+MODEL, SET, ROW, NOISE_ROW = (
+    f"<study>/{OUTPUTS[step][0]}"
+    for step in ("train_model", "generate_adversarial_set", "evaluate_transfer", "evaluate_noise")
+)
 PART = "<study>/adversarial/{model}/seed{seed}/{attack}.parts/{part}.safetensors"
-ROW = "<study>/rows/{model}/seed{seed}/{attack}.json"
-NOISE_ROW = "<study>/rows/noise/seed{seed}/{pool}.json"
-FIGURES = "<study>/figures"
 
 
 def typed(wildcards):
@@ -187,10 +198,11 @@ def victims_of_pool(wildcards):
     return expand(MODEL, model=study.noise_victims(wildcards.pool), seed=wildcards.seed)
 
 
-def row_paths():
-    """Return the paths of all rows, in the order of the transfer table."""
-    patterns = {"evaluate_transfer": ROW, "evaluate_noise": NOISE_ROW}
-    return [patterns[step].format(**wildcards) for step, wildcards in study.row_jobs]
+def paths_of(jobs):
+    """Return the paths of all that jobs make, sidecars apart."""
+    return [
+        f"<study>/{path}" for step, wildcards in jobs for path in study.outputs(step, **wildcards)
+    ]
 
 
 def sets_of_experiment(wildcards):
@@ -212,27 +224,3 @@ def set_of_grid(wildcards):
     """Return the adversarial set that an image grid shows."""
     entry = study.config["figures"]["examples"][wildcards.grid]
     return SET.format(model=entry["source"], seed=study.seeds[0], attack=entry["attack"])
-
-
-def all_artifacts():
-    """Return the paths of every artifact of the study."""
-    grids = study.config["figures"]["examples"]
-    adversarial = [name for name, grid in grids.items() if "source" in grid]
-    noisy = [name for name, grid in grids.items() if "noise" in grid]
-    paths = ["<study>/data.safetensors", "<study>/transfer.csv", "<study>/answers.safetensors"]
-    paths += expand("<study>/engines.{format}", format=["csv", "html"])
-    paths += expand(MODEL, model=study.used_models, seed=study.seeds)
-    for model, attack in study.sets:
-        paths += expand(SET, model=model, attack=attack, seed=study.seeds)
-    paths += row_paths()
-    paths += expand(
-        "<study>/tables/{table}.{format}",
-        table=study.config["tables"],
-        format=["csv", "md", "tex", "html"],
-    )
-    for kind in ("transfer", "error_curves", "distortions"):
-        pattern = f"{FIGURES}/{kind}/{{name}}.{{format}}"
-        paths += expand(pattern, name=study.config["experiments"], format=["svg", "pdf"])
-    for kind, names in (("adversarial_examples", adversarial), ("noise_examples", noisy)):
-        paths += expand(f"{FIGURES}/{kind}/{{name}}.{{format}}", name=names, format=["png", "pdf"])
-    return paths

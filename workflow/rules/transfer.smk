@@ -57,7 +57,7 @@ ruleorder: evaluate_noise > evaluate_transfer
 rule collect_transfer:
     """Join all rows into the tidy transfer table, and the answers to single images behind it."""
     input:
-        rows=row_paths(),
+        rows=paths_of(study.row_jobs),
     output:
         transfer=report(
             "<study>/transfer.csv",

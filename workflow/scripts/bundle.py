@@ -9,7 +9,6 @@ reruns there. The same files give the same bytes.
 """
 
 import argparse
-import csv
 import gzip
 import hashlib
 import io
@@ -24,16 +23,13 @@ from importlib.metadata import distributions
 from pathlib import Path
 from shutil import which
 
-import yaml
-from snakemake.common.configfile import load_configfile
-from snakemake.utils import update_config
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
-from blindspots.artifacts import atomic_path, check_artifact, file_digest
+from blindspots.artifacts import atomic_path, file_digest
 from blindspots.errors import UserError
-from blindspots.study.config import validated
-from blindspots.study.plan import columns_of_files
+from blindspots.study.check import check, in_a_line, with_provenance
+from blindspots.study.explain import dry_run
+from blindspots.study.terminal import say
 
 CONFIG = "config.yaml"
 # What tells a reader whose work this is, and which versions it asks for.
@@ -42,21 +38,27 @@ DOCUMENTS = ("CITATION.cff", "LICENSE", "envs/constraints.txt")
 DATE = 315532800  # 1980-01-01
 
 
-def outputs_of(study):
-    """Return the paths of all that the jobs of a study make, which must be there and current."""
-    command = ["snakemake", "--configfile", f"studies/{study}.yaml", "--summary"]
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise UserError(f"snakemake cannot tell the state of the study:\n{done.stderr}")
-    rows = csv.DictReader(done.stdout.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    rows = [row for row in rows if row["status"] != "removed temp file"]  # parts of sets
-    pending = [row["output_file"] for row in rows if row["plan"] != "no update"]
-    if pending:
+def outputs_of(run, name):
+    """Return the paths of all that the jobs of a study make, which must be there and its own.
+
+    Parameters
+    ----------
+    run : blindspots.study.explain.DryRun
+    name : str
+        Of the file in ``studies/``.
+    """
+    study = run.study
+    artifacts = check(study, run.folder)
+    if run.jobs:
         raise UserError(
-            f"{len(pending)} of the study's {len(rows)} files are missing or out of date, "
-            f"{min(pending)} among them; finish it with `make run STUDY={study}`"
+            f"{len(run.jobs)} of the study's {len(artifacts)} jobs must still run, for "
+            f"{run.jobs[0].outputs[0]} among others; finish it with `make run STUDY={name}`"
         )
-    return [row["output_file"] for row in rows]
+    if any(artifact.state != "whole" for artifact in artifacts):
+        raise UserError(in_a_line(study, artifacts))
+    paths = [run.folder / path for step, w in study.jobs for path in study.outputs(step, **w)]
+    sidecars = [with_provenance(artifact.path) for artifact in artifacts]
+    return [str(path) for path in dict.fromkeys([*paths, *sidecars])]
 
 
 def record_of(output):
@@ -71,14 +73,6 @@ def record_of(output):
             "delete it and run again"
         )
     return str(record)
-
-
-def resolved_config(study):
-    """Return the configuration as the workflow sees it: merged, with every default filled in."""
-    config = load_configfile(CONFIG)
-    update_config(config, load_configfile(f"studies/{study}.yaml"))
-    schema = yaml.safe_load(Path("workflow/schemas/config.schema.yaml").read_text())
-    return validated(config, schema, columns_of_files(Path("workflow/reference")))
 
 
 def commit():
@@ -109,12 +103,12 @@ def pack(path, files, texts):
 
 def bundle(study):
     """Write the bundle of a study and return its path and the number of files in it."""
-    outputs = outputs_of(study)
-    for output in outputs:
-        check_artifact(output)
+    # Who unpacks it has the files of the project, and not the profile of who packed it.
+    run = dry_run(["--profile", "none", "--configfile", f"studies/{study}.yaml"])
+    outputs = outputs_of(run, study)
     files = [*outputs, *map(record_of, outputs), CONFIG, f"studies/{study}.yaml", *DOCUMENTS]
     files += map(str, Path().glob("*.py"))  # networks and attacks of the user's own
-    config = resolved_config(study)
+    config = run.study.config
     about = {
         "study": config["study"],
         "commit": commit(),
@@ -143,7 +137,7 @@ def main():
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename or 'writing'}: {error.strerror}")
-    print(f"{path}: {count} files, sha256 {file_digest(path)}")
+    say(f"{path}: {count} files, sha256 {file_digest(path)}")
 
 
 if __name__ == "__main__":

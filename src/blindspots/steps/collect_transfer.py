@@ -20,8 +20,8 @@ def main(job, options):
         writer.writerows(record["rows"])
         answers |= _tensors(record)
     write_text(options.csv, text.getvalue())
-    write_sidecar([options.csv], job.provenance())
     write_tensors(options.output, answers, job.provenance())
+    write_sidecar([options.csv, options.output], job.provenance())
 
 
 def _tensors(record):

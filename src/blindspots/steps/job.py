@@ -15,6 +15,7 @@ from pathlib import Path
 from blindspots.artifacts import bring_to_present, canonical_json, job_digest
 from blindspots.errors import UserError
 from blindspots.escapes import printable
+from blindspots.progress import lead_nowhere
 from blindspots.randomness import seed_globals
 
 LOG = logging.getLogger(__name__)
@@ -137,8 +138,9 @@ def _fail(sentence):
     """Leave with a sentence in the log or, on a full disk that takes no log, on the terminal."""
     line = f"{printable(sentence)}\n"
     try:
-        sys.stderr.write(line)
-        sys.stderr.flush()
+        if sys.stderr:  # None: the step was started without one
+            sys.stderr.write(line)
+            sys.stderr.flush()
     except OSError:
         with contextlib.suppress(KeyError, OSError):
             os.write(int(os.environ["BLINDSPOTS_TERMINAL"]), line.encode())
@@ -149,9 +151,17 @@ def _show_progress(output):
     """Show progress on Snakemake's terminal, too, behind the name of the file that is made."""
     if os.environ.get("BLINDSPOTS_PROGRESS"):
         terminal = int(os.environ["BLINDSPOTS_TERMINAL"])  # a stream; stderr is the log
-        handler = logging.StreamHandler(os.fdopen(terminal, "w"))
+        handler = TerminalHandler(os.fdopen(terminal, "w"))
         handler.setFormatter(logging.Formatter(f"{output}: %(message)s"))
         logging.getLogger("blindspots.progress").addHandler(handler)
+
+
+class TerminalHandler(logging.StreamHandler):
+    """Writes to a terminal as long as it is there: the log has the same lines."""
+
+    def handleError(self, record):  # noqa: N802
+        """Forget the terminal."""
+        lead_nowhere(self.stream)
 
 
 def _leave(number, frame):

@@ -35,6 +35,29 @@ OPTIMIZER_KEYS = {
 }
 
 
+def _files(stem, *suffixes):
+    return tuple(f"{stem}.{suffix}" for suffix in suffixes)
+
+
+# What each kind of job makes, below the folder of the study. Tensors and rows carry their
+# provenance; of other files the first has it in a sidecar.
+OUTPUTS = {
+    "prepare_data": ("data.safetensors",),
+    "check_engines": _files("engines", "csv", "html"),
+    "train_model": ("models/{model}/seed{seed}.safetensors",),
+    "generate_adversarial_set": ("adversarial/{model}/seed{seed}/{attack}.safetensors",),
+    "evaluate_transfer": ("rows/{model}/seed{seed}/{attack}.json",),
+    "evaluate_noise": ("rows/noise/seed{seed}/{pool}.json",),
+    "collect_transfer": ("transfer.csv", "answers.safetensors"),
+    "tabulate": _files("tables/{table}", "csv", "md", "tex", "html"),
+    "plot_transfer": _files("figures/transfer/{experiment}", "svg", "pdf"),
+    "plot_error_curves": _files("figures/error_curves/{experiment}", "svg", "pdf"),
+    "plot_distortions": _files("figures/distortions/{experiment}", "svg", "pdf"),
+    "plot_adversarial_examples": _files("figures/adversarial_examples/{grid}", "png", "pdf"),
+    "plot_noise_examples": _files("figures/noise_examples/{grid}", "png", "pdf"),
+}
+
+
 PEERS = {"adv-lib": "adv-lib", "foolbox": "foolbox"}  # method prefix and package
 
 
@@ -255,6 +278,46 @@ class Study:
             table["caption"] = title and escape_rst(title)
         return config
 
+    @property
+    def row_jobs(self):
+        """(step, wildcards) of every row of the transfer table, in the order of the table."""
+        return [
+            ("evaluate_transfer", {"model": model, "seed": seed, "attack": attack})
+            for model, attack in self.sets
+            for seed in self.seeds
+        ] + [
+            ("evaluate_noise", {"pool": pool, "seed": seed})
+            for pool in self.pools
+            for seed in self.seeds
+        ]
+
+    @property
+    def jobs(self):
+        """(step, wildcards) of every job whose output is part of the study, inputs first."""
+        jobs = [("prepare_data", {}), ("check_engines", {})]
+        jobs += [
+            ("train_model", {"model": model, "seed": seed})
+            for model in self.used_models
+            for seed in self.seeds
+        ]
+        jobs += [
+            ("generate_adversarial_set", {"model": model, "seed": seed, "attack": attack})
+            for model, attack in self.sets
+            for seed in self.seeds
+        ]
+        jobs += [*self.row_jobs, ("collect_transfer", {})]
+        jobs += [("tabulate", {"table": table}) for table in self.config["tables"]]
+        for plot in ("plot_transfer", "plot_error_curves", "plot_distortions"):
+            jobs += [(plot, {"experiment": name}) for name in self.config["experiments"]]
+        for grid, entry in self.config["figures"]["examples"].items():
+            kind = "adversarial" if "source" in entry else "noise"
+            jobs.append((f"plot_{kind}_examples", {"grid": grid}))
+        return jobs
+
+    def outputs(self, step, **wildcards):
+        """Return what a job makes, as paths below the folder of the study."""
+        return [pattern.format(**wildcards) for pattern in OUTPUTS[step]]
+
     # Specifications --------------------------------------------------------------------------
 
     def spec(self, step, **wildcards):
@@ -415,19 +478,6 @@ class Study:
 
     def _victim_digests(self, victims, seed):
         return {name: self._short("train_model", model=name, seed=seed) for name in victims}
-
-    @property
-    def row_jobs(self):
-        """(step, wildcards) of every row of the transfer table, in the order of the table."""
-        return [
-            ("evaluate_transfer", {"model": model, "seed": seed, "attack": attack})
-            for model, attack in self.sets
-            for seed in self.seeds
-        ] + [
-            ("evaluate_noise", {"pool": pool, "seed": seed})
-            for pool in self.pools
-            for seed in self.seeds
-        ]
 
     def _collect_transfer(self):
         rows = [self._short(step, **wildcards) for step, wildcards in self.row_jobs]
