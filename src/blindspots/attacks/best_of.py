@@ -19,10 +19,10 @@ MEMBERS = (
 MANY_CLASSES = 100
 MEMBERS_FOR_MANY_CLASSES = (
     {"method": "lbfgs", "options": {"cut_steps": 300}},
-    {"method": "ddn", "options": {"steps": 500, "polish_steps": 10, "cut_steps": 100}},
+    {"method": "ddn", "options": {"steps": 1000, "polish_steps": 10, "cut_steps": 100}},
     {
         "method": "ddn",
-        "options": {"steps": 500, "gamma": 0.1, "polish_steps": 10, "cut_steps": 100},
+        "options": {"steps": 1000, "gamma": 0.1, "polish_steps": 10, "cut_steps": 100},
     },
 )
 
