@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from blindspots.artifacts import check_artifact, read_record, sidecar_path
+from blindspots.artifacts import check_sidecar, file_digest, read_record, sidecar_path
 from blindspots.errors import UserError
 from blindspots.steps.plotting import save_figure
 from blindspots.summary.figures import distortion_distributions, example_grid
@@ -57,7 +57,8 @@ def test_pdf_embeds_its_fonts_and_no_date(tmp_path, kind):
 
 def test_sidecar_answers_for_both_files(tmp_path):
     svg, pdf = save(tmp_path, "distortions")
-    assert set(read_record(sidecar_path(svg))["content"]) == {"figure.svg", "figure.pdf"}
-    pdf.write_bytes(pdf.read_bytes() + b"\n")
-    with pytest.raises(UserError, match=r"figure\.pdf was changed after it was made"):
-        check_artifact(sidecar_path(svg))
+    content = read_record(sidecar_path(svg))["content"]
+    assert content == {path.name: file_digest(path) for path in (svg, pdf)}
+    svg.write_bytes(svg.read_bytes() + b"\n")
+    with pytest.raises(UserError, match=r"figure\.svg was changed after it was made"):
+        check_sidecar(svg, "j")

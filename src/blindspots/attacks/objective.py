@@ -8,8 +8,9 @@ import torch
 # the length of the perturbation: logits move by a few 1e-6 with the batch size, and a point on the
 # boundary itself could flip when it is evaluated again.
 SUCCESS_MARGIN = 1e-5
-# For tiny perturbations that is less than the rounding of the logits, relative to the larger one.
-ROUNDING = 1e-6
+# For tiny perturbations that is less than the rounding of the logits, relative to the largest one
+# that is no more than so many times the two that are compared: a class masked at -1e9 is not.
+ROUNDING, MASKED = 1e-6, 256
 # Logits in other units are scaled so that the margin of the clean image is about 4: otherwise
 # probabilities are 0 and 1 on both sides of the boundary, and squares of gradients leave the range.
 USUAL, SCALED = (2**-7, 2**7), 4.0
@@ -27,43 +28,52 @@ class Objective:
     labels : torch.Tensor of int64, shape (B,)
     targets : torch.Tensor of int64, shape (B,), or None
         None: untargeted, any wrong label will do.
+
+    Attributes
+    ----------
     scale : torch.Tensor, shape (B, 1), or None
         What logits are multiplied with; None for 1.
+    size : torch.Tensor, shape (B, 1), or None
+        Of the logits of the clean images, as their rounding counts it; None: of those compared.
     careful : bool
         Whether what is multiplied by a gradient of zero counts as zero where it is no number.
+    clean : tuple or None
+        Gradient and margin at the clean images, where they have been looked at.
+    classes : int or None
     """
 
-    def __init__(self, model, shape, labels, targets, scale=None, careful=False):
+    def __init__(self, model, shape, labels, targets):
         self.model, self.shape, self.labels, self.targets = model, shape, labels, targets
-        self.scale, self.careful = scale, careful
-        self.clean = self.classes = None
+        self.scale = self.size = self.clean = self.classes = None
+        self.careful = False
         self.reference = (labels if targets is None else targets)[:, None]  # (B, 1)
         self._minus_one = torch.full(self.reference.shape, -1.0, device=labels.device)
 
     def select(self, keep):
         """Return the objective of the rows of an index tensor only."""
         targets = None if self.targets is None else self.targets[keep]
-        scale = None if self.scale is None else self.scale[keep]
-        return Objective(self.model, self.shape, self.labels[keep], targets, scale, self.careful)
+        some = Objective(self.model, self.shape, self.labels[keep], targets)
+        some.careful, some.classes = self.careful, self.classes
+        some.scale = None if self.scale is None else self.scale[keep]
+        some.size = None if self.size is None else self.size[keep]
+        return some
 
     def suit(self, origin):
-        """Choose scale and care by the clean images (B, n), and keep what was seen there.
-
-        Gradient and margin at these images stand in ``clean`` afterwards, the number of classes
-        in ``classes``.
-        """
-        gradient, margin = self.gradient_and_margin(origin)
+        """Look at the clean images (B, n): choose scale and care, and keep what was seen there."""
+        gradient, margin, logits = self._look(origin)
         size = margin.abs()
         unusual = ((size < USUAL[0]) | (size > USUAL[1])) & (size > 0) & size.isfinite()
-        careful = not bool(gradient.isfinite().all())
-        if careful or bool(unusual.any()):
+        self.careful = not bool(gradient.isfinite().all())
+        if self.careful or bool(unusual.any()):
             # Powers of two: the logits keep all their digits.
             power = torch.log2(SCALED / size).round().clamp(-126, 126)
             self.scale = torch.where(unusual, power.exp2(), 1.0)[:, None]
-            self.careful = careful
-            gradient, margin = self.gradient_and_margin(origin)
+            gradient, margin, logits = self._look(origin)
+        sizes, others = logits.abs(), logits.scatter(1, self.reference, -torch.inf)
+        pair = torch.maximum(sizes.gather(1, self.reference), others.amax(1, keepdim=True).abs())
+        self.size = torch.where(sizes <= MASKED * pair, sizes, 0.0).amax(1, keepdim=True)
+        self.classes = logits.shape[1]
         self.clean = gradient, margin
-        self.classes = self.logits(origin[:1]).shape[1]
 
     def logits(self, points):
         """Return the logits (B, C) of flat images (B, n), scaled."""
@@ -81,8 +91,8 @@ class Objective:
         own = logits.gather(1, self.reference)
         others = logits.scatter(1, self.reference, -torch.inf)
         if self.targets is None:
-            return safe_margins(others.amax(1, keepdim=True), own)
-        return safe_margins(own, others.topk(min(count, logits.shape[1] - 1), dim=1).values)
+            return self._safe(others.amax(1, keepdim=True), own)
+        return self._safe(own, others.topk(min(count, logits.shape[1] - 1), dim=1).values)
 
     def loss_and_margin(self, points):
         """Return loss, its gradient and the margin.
@@ -110,7 +120,7 @@ class Objective:
             slope.scatter_add_(1, self.reference, self._minus_one.to(slope))
             loss = -log_probability.gather(1, self.reference)[:, 0]
         gradient = self._backward(logits, points, slope)
-        return loss, gradient, self._smallest_margin(z, others.amax(1))
+        return loss, gradient, self._smallest_margin(z, others.amax(1, keepdim=True))
 
     def gradient_and_margin(self, points):
         """Return the gradient of what is descended where only its direction counts, and the margin.
@@ -128,20 +138,23 @@ class Objective:
         gradient : torch.Tensor, shape (B, n)
         margin : torch.Tensor, shape (B,)
         """
+        return self._look(points)[:2]
+
+    def _look(self, points):
         points, logits, z, others = self._forward(points)
         slope = log_softmax(z).exp_()
         if self.targets is None:
-            top = others.amax(1)
+            top = others.amax(1, keepdim=True)
             slope.sub_(others.softmax(1))
         else:
             strongest = others.topk(min(2, z.shape[1] - 1), dim=1)
-            top, second = strongest.values[:, 0], strongest.values[:, -1:]
+            top, second = strongest.values[:, :1], strongest.values[:, -1:]
             # Nobody but the strongest competitor is above the target.
             near = z.gather(1, self.reference) >= second
             winner = torch.zeros_like(slope).scatter_(1, strongest.indices[:, :1], 1.0)
             slope = torch.where(near, winner, slope)
             slope.scatter_add_(1, self.reference, self._minus_one.to(slope))
-        return self._backward(logits, points, slope), self._smallest_margin(z, top)
+        return self._backward(logits, points, slope), self._smallest_margin(z, top), z
 
     def _forward(self, points):
         """Return points to take gradients of, their logits, these detached, and the others."""
@@ -157,8 +170,15 @@ class Objective:
         return torch.autograd.grad(logits, points, slope)[0]
 
     def _smallest_margin(self, z, top):
-        own = z.gather(1, self.reference)[:, 0]
-        return safe_margins(*((top, own) if self.targets is None else (own, top)))
+        own = z.gather(1, self.reference)
+        return self._safe(*((top, own) if self.targets is None else (own, top)))[:, 0]
+
+    def _safe(self, upper, lower):
+        """Return by how much logits exceed others, less what they may move by between batches."""
+        size = torch.maximum(upper.abs(), lower.abs())
+        if self.size is not None:
+            size = torch.maximum(size, self.size)
+        return torch.sub(upper - lower, size, alpha=ROUNDING)
 
     def margins_and_gradients(self, points, count, preferred=None, out=None):
         """Return the smallest margins of each image and their gradients.
@@ -205,7 +225,7 @@ class Objective:
             last = k == len(sums) - 1
             (gradients[:, k],) = torch.autograd.grad(total, points, retain_graph=not last)
         own, chosen = own.detach(), chosen.detach()
-        margins = safe_margins(*((chosen, own) if self.targets is None else (own, chosen)))
+        margins = self._safe(*((chosen, own) if self.targets is None else (own, chosen)))
         return margins, gradients, classes
 
     def _preferring(self, others, preferred, count):
@@ -231,21 +251,6 @@ def log_softmax(logits):
     """
     shifted = logits - logits.amax(1, keepdim=True)
     return shifted.sub_(shifted.exp().sum(1, keepdim=True).log_())
-
-
-def safe_margins(upper, lower):
-    """Return by how much logits exceed others, less what both may move by from batch to batch.
-
-    Parameters
-    ----------
-    upper, lower : torch.Tensor, of shapes that broadcast
-
-    Returns
-    -------
-    torch.Tensor
-    """
-    size = torch.maximum(upper.abs(), lower.abs())
-    return torch.sub(upper - lower, size, alpha=ROUNDING)
 
 
 def _let_zero_win(logits):
