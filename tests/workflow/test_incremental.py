@@ -284,9 +284,7 @@ EDITS = {
             "A seed 0, B seed 0, C seed 0: the code of the step",
         ),
         "evaluation": (
-            coded(
-                "evaluation/transfer.py", "np.ones(len(labels), bool)", "np.full(len(labels), True)"
-            ),
+            coded("evaluation/transfer.py", "wrong if success is None", "wrong if None is success"),
             ROWS | NOISE | SUMMARY,
             "seed 0 few, seed 0 test: the code of the step",
         ),
@@ -296,7 +294,7 @@ EDITS = {
             "the code of the step",
         ),
         "table": (
-            coded("summary/tables.py", 'PRINTED = "_printed"', 'PRINTED = "_print"'),
+            coded("summary/tables.py", 'HIGH = "_printed"', 'HIGH = "_print"'),
             TABLES,
             "summary, transfer: the code of the step",
         ),

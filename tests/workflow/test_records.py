@@ -180,4 +180,4 @@ def test_one_line_a_job(finished):
     assert "localrule plot_noise_examples:" in log and len(log) < 4000
     (finished.path / NOISY).unlink()
     said = finished.make("--dry-run", "--forcerun", "all")
-    assert "rule plot_noise_examples:" in said and said.count("and 25 more") == 1
+    assert "rule plot_noise_examples:" in said and said.count("and 31 more") == 1
