@@ -562,3 +562,17 @@ def test_tiny_perturbations_survive_rounding():
 def test_model_of_one_class_is_refused():
     with pytest.raises(ValueError, match="at least two classes"):
         lbfgs(nn.Linear(4, 1), GOOD["images"], torch.zeros(2, dtype=torch.int64))
+
+
+def test_more_steps_to_start_from_where_classes_are_many():
+    """With the square root of their number, and never fewer than for ten."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(20, 1, 4, 4, generator=generator)
+    for classes, steps in ((2, 20), (10, 20), (90, 60)):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(16, classes)).requires_grad_(False)
+        network[1].weight.normal_(generator=generator)
+        labels = network(images).argmax(1)
+        found = lbfgs(network, images, labels)
+        same = lbfgs(network, images, labels, start_steps=steps)
+        assert torch.equal(found.evaluations, same.evaluations)
+        assert torch.equal(found.images, same.images)

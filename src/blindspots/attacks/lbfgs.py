@@ -51,8 +51,8 @@ def lbfgs(
         The wrong label to reach; ``"nearest"``: every wrong label is tried and the closest kept;
         None: untargeted.
     start_steps : int, optional
-        Steps of DDN to start from; 0 to start from the image itself; None: 20 for each power of
-        ten in the number of classes, and 20 at least.
+        Steps of DDN to start from; 0 to start from the image itself; None: 20 for ten classes or
+        fewer, and with the square root of their number more (200 for a thousand).
     evaluations : int
         Forward and backward passes of the search on c; an image that has not succeeded by then
         gets as many again with a far lower c, and once more from a mid-grey start.
@@ -91,7 +91,7 @@ def lbfgs(
     def solve(objective, origin):
         steps = start_steps
         if steps is None:
-            steps = round(START_STEPS * max(1, math.log10(objective.classes)))
+            steps = round(START_STEPS * max(1, math.sqrt(objective.classes / 10)))
         start, distance = ddn.search(objective, origin, steps, START_GAMMA, None)
         best, distance = _search(
             objective, origin, start, distance, evaluations, inner_evaluations, pairs
