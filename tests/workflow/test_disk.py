@@ -46,7 +46,7 @@ def test_read_only_results(finished, mount):
     finished.edit_config(lambda config: config["models"]["A"].update(label="changed"))
     for removed, sentence in (
         ([], "Write-protected output files for rule"),
-        (finished.results.rglob("pairs.svg*"), "results/tiny cannot be written to; make it"),
+        (finished.results.glob("figures/**/pairs.*"), "results/tiny cannot be written to; make it"),
     ):
         for path in list(removed):
             path.unlink()

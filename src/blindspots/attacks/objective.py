@@ -147,12 +147,12 @@ class Objective:
             top = others.amax(1, keepdim=True)
             slope.sub_(others.softmax(1))
         else:
-            strongest = others.topk(min(2, z.shape[1] - 1), dim=1)
-            top, second = strongest.values[:, :1], strongest.values[:, -1:]
+            top, winner = others.max(1, keepdim=True)
+            second = others.scatter_(1, winner, -torch.inf).amax(1, keepdim=True)
+            alone = torch.zeros_like(slope).scatter_(1, winner, 1.0)
             # Nobody but the strongest competitor is above the target.
             near = z.gather(1, self.reference) >= second
-            winner = torch.zeros_like(slope).scatter_(1, strongest.indices[:, :1], 1.0)
-            slope = torch.where(near, winner, slope)
+            slope = torch.where(near, alone, slope)
             slope.scatter_add_(1, self.reference, self._minus_one.to(slope))
         return self._backward(logits, points, slope), self._smallest_margin(z, top), z
 
