@@ -338,7 +338,8 @@ def write(table, notes, stem):
 def plot(table, path):
     """Plot mean distortion against time, one panel for each network.
 
-    Attacks that fail often are left out: their mean is one over other images.
+    Attacks that fail often are left out: their mean is one over other images. So are those that end
+    twice as far as the best: they would press the others together.
     """
     table = table[table["success"] > 0.95]
     names = list(dict.fromkeys(table["network"]))
@@ -347,6 +348,7 @@ def plot(table, path):
     for axis, name in zip(axes.flat, names, strict=False):
         part = table[table["network"] == name]
         part = part[part["images"] == part["images"].max()]  # scipy may have been given fewer
+        part = part[part["mean RMS"] < 2 * part["mean RMS"].min()]
         for group, (colour, marker) in looks.items():
             some = part[part["attack"].str.startswith(group)]
             x, y = some["ms an image"], some["mean RMS"]
