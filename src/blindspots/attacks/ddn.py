@@ -14,7 +14,7 @@ from blindspots.attacks.chunks import attack_in_chunks, check_options
 from blindspots.attacks.objective import SUCCESS_MARGIN
 from blindspots.attacks.polish import certificate, polish
 
-FLAT = 1e-12  # gradients shorter than this have no direction, nor have those that are no numbers
+SHORTEST = 1e-12  # of perturbations: shorter ones are lengthened as if they were as long
 # Length of the last gradient step; the first is 1, along a cosine between them.
 LAST_STEP = 0.01
 LONGEST_START = 0.1  # share of the way across the box: flat margins promise too much
@@ -140,10 +140,10 @@ def search(objective, origin, steps, gamma, init_norm):
             norm = _first_norm(init_norm, margin, steepness, farthest)
         if bool(lost.any()):
             objective.careful = True
-            # Before a success towards mid-grey; after one straight back.
+            # Before a success towards mid-grey; after one along the perturbation itself.
             away = torch.where(success[:, None], perturbation, grey)
             gradient = torch.where(lost[:, None], -away, gradient)
-            steepness = torch.where(lost, away.norm(dim=1).clamp_min(FLAT), steepness)
+            steepness = torch.where(lost, away.norm(dim=1).clamp_min(SHORTEST), steepness)
         cosine = (1 + math.cos(math.pi * step / steps)) / 2
         size = LAST_STEP + (1 - LAST_STEP) * cosine
         perturbation.addcmul_(gradient, (-size / steepness)[:, None])
@@ -154,7 +154,7 @@ def search(objective, origin, steps, gamma, init_norm):
         change = gamma * (UNSETTLED + (fading - UNSETTLED) * settled.to(norm.dtype))
         factor = 1 + torch.where(success, -change, change)
         norm = torch.minimum(factor.mul_(norm), farthest)
-        scale = norm / perturbation.norm(dim=1).clamp_min_(FLAT)
+        scale = norm / perturbation.norm(dim=1).clamp_min_(SHORTEST)
         point = torch.addcmul(origin, perturbation, scale[:, None], out=perturbation).clamp_(0, 1)
     return best.add_(origin).clamp_(0, 1), distance
 
