@@ -142,17 +142,17 @@ class Objective:
 
     def _look(self, points):
         points, logits, z, others = self._forward(points)
-        slope = log_softmax(z).exp_()
         if self.targets is None:
             top = others.amax(1, keepdim=True)
-            slope.sub_(others.softmax(1))
+            slope = log_softmax(z).exp_().sub_(others.softmax(1))
         else:
             top, winner = others.max(1, keepdim=True)
             second = others.scatter_(1, winner, -torch.inf).amax(1, keepdim=True)
-            alone = torch.zeros_like(slope).scatter_(1, winner, 1.0)
+            slope = torch.zeros_like(z).scatter_(1, winner, 1.0)
             # Nobody but the strongest competitor is above the target.
             near = z.gather(1, self.reference) >= second
-            slope = torch.where(near, alone, slope)
+            if not bool(near.all()):  # soon it is everywhere
+                slope = torch.where(near, slope, log_softmax(z).exp_())
             slope.scatter_add_(1, self.reference, self._minus_one.to(slope))
         return self._backward(logits, points, slope), self._smallest_margin(z, top), z
 
