@@ -54,7 +54,7 @@ studies/%.yaml:
 lint: setup
 	ruff check .
 	ruff format --check .
-	snakefmt --check Snakefile workflow
+	snakefmt --check Snakefile workflow src/blindspots/experiments
 	snakemake --lint
 
 # A file at a time to each worker; one more than two cores, for one or the other waits for Snakemake

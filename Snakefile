@@ -9,11 +9,15 @@ configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/step.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/attacks.smk"
-include: "workflow/rules/transfer.smk"
-include: "workflow/rules/summary.smk"
+
+
+for kind in KINDS:
+
+    include: f"src/blindspots/experiments/{kind}/rules.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -23,4 +27,4 @@ rule all:
     """Make every artifact of the study, not only what is published."""
     default_target: True
     input:
-        paths_of(study.jobs),
+        [f"<study>/{path}" for job in study.jobs for path in job.paths],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blindspots.data.datasets import load_dataset
+from blindspots.data.sources import digits as embedded
 from blindspots.models.networks import build_network
 from blindspots.models.training import train_classifier
 
@@ -13,8 +13,8 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def digits():
     """Training images of the embedded digits in [0, 1], (1297, 1, 8, 8), and their labels."""
-    data = load_dataset("digits", "", download=False)
-    images = torch.from_numpy(data.images["train"]).float() / data.maximum
+    data = embedded.load()
+    images = torch.from_numpy(data.images["train"]).float() / data.facts.maximum
     return images, torch.from_numpy(data.labels["train"])
 
 

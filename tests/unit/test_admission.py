@@ -15,7 +15,7 @@ from blindspots.attacks.ddn import ddn
 from blindspots.attacks.lbfgs import lbfgs
 from blindspots.attacks.objective import Objective
 from blindspots.errors import UserError
-from blindspots.evaluation.transfer import answers_of_all
+from blindspots.evaluation.transfer import Context, answers_of_all
 from blindspots.models.admission import ModelError, admit
 from blindspots.models.inference import answers_of, logits_of
 from blindspots.models.state import frozen
@@ -146,7 +146,7 @@ def test_evaluation_does_not_believe_them_either(kind):
         logits_of(N(function), IMAGES, 20, name="the network of a.safetensors")
     networks = {"quiet": linear(), None: N(function)}
     with pytest.raises(UserError, match=f"the source model.*{told}"):
-        answers_of_all(networks, {"kind": "clean"}, IMAGES, None, range(50), (), 20)
+        answers_of_all(networks, {"kind": "clean"}, IMAGES, None, Context(range(50), (), 20))
 
 
 def clean_ones(images):
@@ -191,7 +191,7 @@ def test_noise_of_large_batches_is_seen_where_images_are_evaluated():
     with pytest.raises(ModelError, match=OTHERS):
         logits_of(N(large), IMAGES, 50)
     with pytest.raises(ModelError, match=f"model a.*{OTHERS}"):
-        answers_of_all({"a": N(large)}, {"kind": "clean"}, IMAGES, None, range(50), (), 50)
+        answers_of_all({"a": N(large)}, {"kind": "clean"}, IMAGES, None, Context(range(50), (), 50))
 
 
 def test_noise_now_and_then_is_no_success():
@@ -316,7 +316,9 @@ def test_victims_do_not_see_what_others_write():
 
     networks = {"a": N(scaled), "b": N(look)}
     images = IMAGES.clone()
-    answers, _ = answers_of_all(networks, {"kind": "clean"}, images, None, range(50), (), 50)
+    answers, _ = answers_of_all(
+        networks, {"kind": "clean"}, images, None, Context(range(50), (), 50)
+    )
     assert torch.equal(images, IMAGES)
     assert any(torch.equal(part, IMAGES) for part in seen)
     assert torch.equal(torch.from_numpy(answers["b"]), LABELS)
@@ -340,7 +342,7 @@ def test_what_a_model_changes_of_torch_is_put_back():
         return z(images)
 
     networks = {"a": N(changes), "b": N(look)}
-    answers_of_all(networks, {"kind": "clean"}, IMAGES, None, range(50), (), 20)
+    answers_of_all(networks, {"kind": "clean"}, IMAGES, None, Context(range(50), (), 20))
     assert set(seen) == {state}
     assert lbfgs(N(changes), IMAGES[:5], LABELS[:5]).success.all()
     assert (torch.get_default_dtype(), torch.get_num_threads()) == state

@@ -28,24 +28,24 @@ from blindspots import artifacts
 from blindspots.data.catalogue import CATALOGUE, IDX_FILES, Entry
 from blindspots.data.datasets import load_dataset
 from blindspots.errors import UserError
+from blindspots.experiments.transfer.checks import ROW_NAMES
+from blindspots.experiments.transfer.tables import PRINTED
+from blindspots.experiments.transfer.tabulate import read_printed
 from blindspots.models.networks import build_network
 from blindspots.steps import train_model
 from blindspots.steps.job import Job
 from blindspots.steps.loading import load_adversarial_set, load_images
-from blindspots.steps.tabulate import read_printed
 from blindspots.steps.weights import load_network
-from blindspots.study.config import (
-    COLUMNS,
-    ROW_NAMES,
+from blindspots.study.checks import COLUMNS
+from blindspots.study.config import validated
+from blindspots.study.files import (
     data_root,
     refuse_odd_path,
     refuse_other_name,
     refuse_repeated_keys,
-    validated,
 )
 from blindspots.study.fingerprint import fingerprint_user_module
-from blindspots.study.plan import Study, columns_of_files
-from blindspots.summary.tables import PRINTED
+from blindspots.study.study import Study, columns_of_files
 
 GONE = object()
 NAN, INF = float("nan"), float("inf")
@@ -168,7 +168,7 @@ MISTAKES = {
         "attacks.test-random.options.members[0].options.step is not a known key (did you mean",
     ),
     "missing key": ("models.M1.split", GONE, "models.M1.split is missing"),
-    "missing section": ("attacks", GONE, "attacks is missing"),
+    "missing section": ("experiments", GONE, "experiments is missing"),
     "key that YAML reads as a number": (
         ("models", 7),
         CONV,
@@ -513,7 +513,7 @@ def test_configuration_that_is_no_mapping(lines_of, config):
 
 
 def test_empty_configuration(lines_of):
-    wanted = ("study", "dataset", "models", "attacks", "experiments")
+    wanted = ("study", "dataset", "models", "experiments")
     assert lines_of({})[1:] == [f"  - {key} is missing" for key in wanted]
 
 
@@ -713,7 +713,7 @@ def test_data_root_means_the_same_wherever_it_is_said(monkeypatch, variable):
 
 def test_columns_of_the_tables_are_no_labels(root):
     """The names that a label would overwrite are those that the tables use."""
-    source = (root / "src/blindspots/summary/tables.py").read_text(encoding="utf-8")
+    source = (root / "src/blindspots/experiments/transfer/tables.py").read_text(encoding="utf-8")
     assert all(f'"{column}"' in source for column in (*COLUMNS, *ROW_NAMES.values(), PRINTED))
 
 
@@ -1020,7 +1020,7 @@ def test_weights_of_another_network(tmp_path, change):
 
 def run_step(root, step, spec, folder, *options, **environment):
     """Run a step as the workflow does, from a command line."""
-    command = [sys.executable, "-m", f"blindspots.steps.{step}", "--spec", json.dumps(spec)]
+    command = [sys.executable, "-m", f"blindspots.{step}", "--spec", json.dumps(spec)]
     return subprocess.run(
         [*command, "--code", "c", *map(str, options)],
         cwd=folder,
@@ -1048,8 +1048,8 @@ def test_folder_that_cannot_be_written(root, tmp_path, blocked):
             pytest.skip("root may write everywhere")
     before = sorted(tmp_path.rglob("*"))
     output = tmp_path / "results/data.safetensors"
-    options = ("--root", tmp_path, "--download", "0", "--output", output)
-    done = run_step(root, "prepare_data", {"dataset": "digits"}, tmp_path, *options)
+    options = ("--root", tmp_path, "--download", "0", "--to", output)
+    done = run_step(root, "data.sources.digits", {"dataset": "digits"}, tmp_path, *options)
     said = "a file is where a folder should be" if blocked == "file" else "permission denied"
     line = told_in_one_line(done)
     assert str(tmp_path / "results") in line and line.endswith(said)
@@ -1069,9 +1069,7 @@ def test_training_that_diverges(root, tmp_path):
         "device": "cpu",
         "upstream": {"data": JOB},
     }
-    done = run_step(
-        root, "train_model", spec, tmp_path, "--data", data, "--output", "m.safetensors"
-    )
+    done = run_step(root, "steps.train_model", spec, tmp_path, data, "--to", "m.safetensors")
     line = told_in_one_line(done)
     assert line.startswith("error: the training of m.safetensors diverged, its loss is ")
     assert line.endswith("; lower the model's learning_rate or weight_decay")
@@ -1221,9 +1219,9 @@ def train_own(tmp_path, monkeypatch):
             "device": "cpu",
             "upstream": {"data": JOB},
         }
-        options = SimpleNamespace(data=data, output=tmp_path / "m.safetensors")
-        train_model.main(Job(spec, "code", JOB, 1), options)
-        return options.output
+        files = SimpleNamespace(data=data, model=tmp_path / "m.safetensors")
+        train_model.main(Job(spec, "code", JOB, 1), files)
+        return files.model
 
     yield train
     sys.modules.pop("own_kept", None)
@@ -1268,7 +1266,5 @@ def test_weights_that_are_not_finite_after_training(train_own, monkeypatch):
 def test_output_that_cannot_be_written_is_told_before_the_work(root, tmp_path):
     """A folder in its place; the step has not even read its data."""
     (tmp_path / "m.safetensors").mkdir()
-    done = run_step(
-        root, "train_model", {}, tmp_path, "--data", "none", "--output", "m.safetensors"
-    )
+    done = run_step(root, "steps.train_model", {}, tmp_path, "none", "--to", "m.safetensors")
     assert told_in_one_line(done) == "error: m.safetensors: a folder is where a file should be"

@@ -8,8 +8,9 @@ import yaml
 
 from blindspots.artifacts import write_record, write_sidecar, write_tensors
 from blindspots.study.check import check, in_a_line
-from blindspots.study.explain import DryRun, PlannedJob, first_of, in_words, strays
-from blindspots.study.plan import Study
+from blindspots.study.dry_run import DryRun, PlannedJob
+from blindspots.study.explain import first_of, in_words, strays
+from blindspots.study.study import Study
 
 MODEL = "models/A/seed0.safetensors"
 FILES = (MODEL, "rows/A/seed0/few-random.json", "engines.csv", "engines.html", "engines.csv.json")
@@ -32,13 +33,9 @@ def studies(root, schema, reference):
 def folder(studies, tmp_path):
     """A folder with artifacts of the tiny study that say of themselves what true ones would."""
     study = studies()
-    for step, wildcards in study.jobs:
-        paths = [tmp_path / path for path in study.outputs(step, **wildcards)]
-        told = {
-            "job": study.digest(step, **wildcards),
-            "spec": yaml.safe_load(study.spec(step, **wildcards)),
-            "code": study.code(step, **wildcards),
-        }
+    for job in study.jobs:
+        paths = [tmp_path / path for path in job.paths]
+        told = {"job": job.digest, "spec": yaml.safe_load(job.spec), "code": job.code}
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         if paths[0].suffix == ".safetensors":
             write_tensors(paths[0], {"x": np.zeros(100)}, told)
@@ -104,7 +101,7 @@ def test_other_settings_are_told_and_what_to_do(studies, folder):
     found = check(study, folder)
     assert {state for state, _ in states(found)} == {"foreign"}
     foreign = [artifact for artifact in found if artifact.stray]
-    assert [artifact.path for artifact in first_of(study, foreign)] == [folder / MODEL]
+    assert [artifact.path for artifact in first_of(foreign)] == [folder / MODEL]
     run = DryRun([], study, folder)
     lines = in_words(run, [], strays(run)).splitlines()
     assert lines[0] == (

@@ -10,10 +10,13 @@ from snakemake.utils import update_config
 from blindspots.attacks.engines import ENGINES
 from blindspots.attacks.methods import METHODS
 from blindspots.attacks.targets import RULES
-from blindspots.data.catalogue import BASES, CATALOGUE
+from blindspots.data.catalogue import CATALOGUE
+from blindspots.data.facts import BASES
+from blindspots.models.makers.trained import ARCHITECTURE_KEYS, OPTIMIZER_KEYS
 from blindspots.models.networks import ACTIVATIONS, BUILDERS
-from blindspots.study.config import ARCHITECTURE_KEYS, nearest, validated
-from blindspots.study.plan import OPTIMIZER_KEYS, columns_of_files
+from blindspots.study.config import _composed, validated
+from blindspots.study.sentences import nearest
+from blindspots.study.study import columns_of_files
 
 
 @pytest.fixture
@@ -60,12 +63,12 @@ def test_defaults_are_filled_in(schema):
     assert found["splits"]["parts"] == {} and found["threads"]["attack"] == 1
 
 
-def test_given_values_win_over_defaults(config, schema, files):
+def test_given_values_win_over_defaults(config, schema, complete, files):
     config["models"]["AE400-10"]["pretraining"]["max_evaluations"] = 7
     config["models"]["softmax1"]["training"] = {"max_evaluations": 9}
     found = validated(config, schema, files)["models"]
     assert found["AE400-10"]["pretraining"]["max_evaluations"] == 7
-    defaults = entry(schema, "models")["pretraining"]["properties"]
+    defaults = entry(complete, "models")["pretraining"]["properties"]
     assert found["AE400-10"]["pretraining"]["history"] == defaults["history"]["default"]
     assert found["softmax1"]["training"] == {"max_evaluations": 9}
 
@@ -123,15 +126,15 @@ def described(schema, root, place="configuration"):
         yield from described(target, root, place)
 
 
-def test_every_key_has_a_description(schema):
-    found = dict(described(schema, schema))
+def test_every_key_has_a_description(complete):
+    found = dict(described(complete, complete))
     assert len(found) > 60
     assert [place for place, has_text in found.items() if not has_text] == []
 
 
-def test_every_mapping_refuses_unknown_keys(schema):
+def test_every_mapping_refuses_unknown_keys(complete):
     """So that no mistyped key passes in silence; the options of a user's factory are free."""
-    todo, free = [("configuration", schema)], []
+    todo, free = [("configuration", complete)], []
     while todo:
         place, rule = todo.pop()
         if not isinstance(rule, dict):
@@ -142,9 +145,10 @@ def test_every_mapping_refuses_unknown_keys(schema):
     assert [place for place in free if not place.endswith(".options")] == []
 
 
-def test_defaults_obey_their_own_schema(schema):
+def test_defaults_obey_their_own_schema(complete):
     from jsonschema import Draft202012Validator
 
+    schema = complete
     Draft202012Validator.check_schema(schema)
     todo = [schema]
     while todo:
@@ -154,6 +158,20 @@ def test_defaults_obey_their_own_schema(schema):
                 whole = {**rule, "$defs": schema["$defs"]}
                 Draft202012Validator(whole).validate(rule["default"])
             todo += rule.values()
+
+
+@pytest.fixture
+def complete(schema):
+    """The schema with the fragments of makers, kinds and sources that are always there."""
+    config = {
+        "models": {"x": {"architecture": "softmax"}},
+        "experiments": {"x": {"kind": "transfer"}},
+    }
+    found = _composed(schema, config)
+    for section in config:
+        rules = found["properties"][section]
+        rules["additionalProperties"] = rules.pop("properties")["x"]
+    return found
 
 
 def entry(schema, section):
@@ -172,16 +190,17 @@ def test_options_of_attacks_are_those_of_the_method(schema, name):
     assert set(options) == keywords - {"targets", "chunk"}
 
 
-def test_enumerations_are_the_registries(schema):
+def test_enumerations_are_the_registries(complete):
+    schema = complete
     model, attack = entry(schema, "models"), entry(schema, "attacks")
-    assert set(schema["properties"]["dataset"]["enum"]) == set(CATALOGUE)
+    assert set(schema["properties"]["dataset"]["enum"]) == {"digits", *CATALOGUE}
     assert set(schema["$defs"]["method"]["anyOf"][0]["enum"]) == set(METHODS)
     assert set(schema["$defs"]["options"]) == set(METHODS)
     member = schema["$defs"]["options"]["best_of"]["properties"]["members"]["items"]
     assert set(member["properties"]["method"]["anyOf"][0]["enum"]) == set(ENGINES)
     assert set(attack["targets"]["enum"]) == set(RULES)
     assert set(model["activation"]["enum"]) == set(ACTIVATIONS)
-    assert set(model["architecture"]["anyOf"][0]["enum"]) == set(BUILDERS)
+    assert set(schema["$defs"]["architecture"]["anyOf"][0]["enum"]) == set(BUILDERS)
     assert set(BUILDERS) == set(ARCHITECTURE_KEYS)
     parts = schema["properties"]["splits"]["properties"]["parts"]["additionalProperties"]
     assert set(parts["properties"]["of"]["enum"]) == set(BASES)

@@ -10,13 +10,13 @@ import torch
 
 from blindspots.artifacts import write_record, write_sidecar, write_tensors
 from blindspots.errors import UserError
-from blindspots.evaluation.fields import FIELDS
+from blindspots.experiments.transfer import collect_transfer
+from blindspots.experiments.transfer.bits import array_to_text
+from blindspots.experiments.transfer.cells import CellCache
+from blindspots.experiments.transfer.fields import FIELDS
+from blindspots.experiments.transfer.transfer_table import read_answers, read_cells
 from blindspots.models.networks import build_network
-from blindspots.steps import collect_transfer
-from blindspots.steps.bits import array_to_text
-from blindspots.steps.cells import CellCache
 from blindspots.steps.loading import load_adversarial_set, load_images
-from blindspots.steps.transfer_table import read_answers, read_cells
 from blindspots.steps.weights import load_network, save_network
 
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ def make_row(path, **job):
 def read_row(path):
     table, answers = path.with_name("joined.csv"), path.with_name("answers.safetensors")
     job = SimpleNamespace(upstream=lambda name: [JOB], provenance=provenance)
-    collect_transfer.main(job, SimpleNamespace(rows=[path], csv=table, output=answers))
+    collect_transfer.main(job, SimpleNamespace(rows=[path], transfer=table, answers=answers))
     return table.read_text(), answers.read_bytes()
 
 
@@ -179,6 +179,7 @@ def test_artifact_of_another_job(artifact, kind, tmp_path):
 
 # Cells are a cache: what is damaged is as if it were not there, and the log says so ---------------
 
+CODES = {"as_found": "v", "clean": "w"}
 COUNTS = {"n_fooled": 3, "error": 0.25, "rms": None}
 VICTIM = ("victim", {"kind": "as_found"})
 
@@ -186,11 +187,11 @@ VICTIM = ("victim", {"kind": "as_found"})
 @pytest.fixture
 def cells(tmp_path):
     """The file of a set's cells, one so far, and how it is read."""
-    cache = CellCache(tmp_path, "set", "code")
+    cache = CellCache(tmp_path, CODES, "set", "code")
     cache.put(*VICTIM, COUNTS)
     cache.save()
     (path,) = tmp_path.iterdir()
-    return path, lambda: CellCache(tmp_path, "set", "code")
+    return path, lambda: CellCache(tmp_path, CODES, "set", "code")
 
 
 def test_whole_cells(cells):
@@ -198,7 +199,11 @@ def test_whole_cells(cells):
     assert read().get(*VICTIM) == COUNTS
     assert read().get("another", VICTIM[1]) is None
     assert read().get(VICTIM[0], {"kind": "clean"}) is None
-    assert CellCache(path.parent, "set", "other code").get(*VICTIM) is None
+    assert CellCache(path.parent, CODES, "set", "other code").get(*VICTIM) is None
+    edited = CellCache(path.parent, {**CODES, "as_found": "new"}, "set", "code")
+    assert edited.get(*VICTIM) is None  # of this variant alone
+    other = CellCache(path.parent, {**CODES, "clean": "new"}, "set", "code")
+    assert other.get(*VICTIM) == COUNTS
     more = read()
     more.put("another", VICTIM[1], {"n_fooled": 0})
     more.save()
@@ -222,7 +227,7 @@ def test_damaged_cells_are_computed_anew(cells, caplog):
 
 def test_cells_under_the_name_of_another_set(cells, caplog):
     path, read = cells
-    other = CellCache(path.parent, "another set", "code")
+    other = CellCache(path.parent, CODES, "another set", "code")
     other.put(*VICTIM, {"n_fooled": 0})
     other.save()
     other.path.rename(path)

@@ -13,6 +13,7 @@ from blindspots.data import torchvision_datasets
 from blindspots.data.catalogue import CATALOGUE, IDX_FILES, Entry
 from blindspots.data.datasets import load_dataset
 from blindspots.data.idx import PUBLISHED, contents
+from blindspots.data.sources import digits
 from blindspots.errors import UserError
 
 SIZES, SIDE = {"train": 5, "test": 3}, 4
@@ -65,18 +66,18 @@ def check_small(data):
         assert data.images[base].dtype == np.uint8 and data.images[base].tobytes() == pixels
         assert data.labels[base].dtype == np.int64
         assert data.labels[base].tolist() == list(CONTENT[IDX_FILES[base, "labels"]][8:])
-    assert data.maximum == 255
+    assert data.facts.maximum == 255
 
 
 def test_embedded_digits():
     """All of scikit-learn's images, each once, with pixels from 0 to 16."""
     from sklearn.datasets import load_digits
 
-    data, source = load_dataset("digits", "no such folder", download=False), load_digits()
-    assert {base: len(labels) for base, labels in data.labels.items()} == CATALOGUE["digits"].sizes
+    data, source = digits.load(), load_digits()
+    assert {base: len(labels) for base, labels in data.labels.items()} == digits.FACTS.sizes
     assert data.images["train"].shape == (1297, 1, 8, 8)
     assert data.images["test"].shape == (500, 1, 8, 8)
-    assert data.maximum == 16
+    assert data.facts.maximum == 16
     assert data.images["train"].dtype == np.uint8
     assert data.labels["test"].dtype == np.int64
     images = np.concatenate([data.images[base].reshape(-1, 64) for base in data.images])
@@ -89,7 +90,7 @@ def test_embedded_digits():
 
 
 def test_embedded_digits_are_cut_once_and_for_all():
-    one, other = (load_dataset("digits", "", download=False) for _ in range(2))
+    one, other = (digits.load() for _ in range(2))
     for base in one.images:
         assert np.array_equal(one.images[base], other.images[base])
         assert np.array_equal(one.labels[base], other.labels[base])
@@ -200,7 +201,6 @@ SHA256 = {file: hashlib.sha256(content).hexdigest() for file, content in CONTENT
 
 def test_published_files_are_known_as_such(small_kmnist, raw, tmp_path):
     """Absent, by their own digest, as archives, and unpacked beside the archives."""
-    assert contents("digits", tmp_path) == {}
     assert contents("mnist", tmp_path) == ALL_PUBLISHED
     assert contents("kmnist", tmp_path) == ALL_PUBLISHED
     folder = tmp_path / "KMNIST/raw"
@@ -338,7 +338,7 @@ def test_download_into_a_read_only_folder(tmp_path, small_mnist, monkeypatch):
     assert "could not be downloaded" in text
 
 
-@pytest.mark.parametrize("name", [name for name in CATALOGUE if name != "digits"])
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_catalogue_names_classes_of_torchvision(name):
     assert hasattr(torchvision_datasets.DATASETS, CATALOGUE[name].folder)
 

@@ -22,12 +22,13 @@ from texts import TEXTS
 
 from blindspots.artifacts import canonical_json
 from blindspots.escapes import escape_latex, escape_markdown, escape_rst, printable
-from blindspots.study.plan import Study
-from blindspots.summary.figures import distortion_distributions
+from blindspots.experiments.transfer.figures import distortion_distributions
+from blindspots.study.study import Study
 from blindspots.summary.page import page
 from blindspots.summary.style import house_style
 
-REPORT = Path(__file__).resolve().parents[2] / "workflow/report"
+ROOT = Path(__file__).resolve().parents[2]
+CAPTIONS = ROOT / "src/blindspots/experiments/transfer/captions"
 
 
 class Reader(HTMLParser):
@@ -148,14 +149,15 @@ def captions(study, wildcards):
     """Return the text of each caption as the report shows it."""
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)  # as Snakemake's
     job = SimpleNamespace(config={"captions": study.captions()}, wildcards=wildcards)
-    names = ["workflow", "table", "plot_transfer", "plot_error_curves", "plot_distortions"]
-    names += ["plot_adversarial_examples", "transfer"]
+    names = ["tabulate", "plot_transfer", "plot_error_curves", "plot_distortions"]
+    names += ["plot_adversarial_examples", "collect_transfer"]
+    paths = [ROOT / "workflow/report/workflow.rst", *(CAPTIONS / f"{name}.rst" for name in names)]
     return {
-        name: rendered(
-            environment.from_string((REPORT / f"{name}.rst").read_text()).render(snakemake=job),
-            allowed={"h1", "a"} if name == "workflow" else set(),
+        path.stem: rendered(
+            environment.from_string(path.read_text()).render(snakemake=job),
+            allowed={"h1", "a"} if path.stem == "workflow" else set(),
         ).strip()
-        for name in names
+        for path in paths
     }
 
 
@@ -187,7 +189,7 @@ def test_texts_in_captions(config, schema, reference, text):
     wildcards = {"experiment": "cross_model", "table": "table1", "grid": "figure7a"}
     pages = captions(Study(config, schema, reference, []), wildcards)
     ended = text.rstrip(".")
-    assert pages["table"].startswith(f"{ended}." if ended else "Error of each model")
+    assert pages["tabulate"].startswith(f"{ended}." if ended else "Error of each model")
     for name in ("plot_transfer", "plot_error_curves", "plot_distortions"):
         assert pages[name].startswith(f"{ended or 'cross_model'}. ")
     assert f"for {label}: odd" in pages["plot_adversarial_examples"]
@@ -209,7 +211,7 @@ def test_missing_texts_in_captions(config, schema, reference, tmp_path):
     config["figures"]["examples"] = {"g": {"attack": "test-random", "source": "net_"}}
     study = Study(config, schema, reference, [str(tmp_path)])
     pages = captions(study, {"experiment": "pairs_", "table": "t", "grid": "g"})
-    assert pages["table"].startswith("Error of each model")
+    assert pages["tabulate"].startswith("Error of each model")
     assert pages["plot_transfer"].startswith("pairs_. Error")
     assert "for net_: odd" in pages["plot_adversarial_examples"]
     assert "\nnet_: nets:make_ (split" in pages["workflow"]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from blindspots.artifacts import write_record, write_sidecar, write_tensors
-from blindspots.study.explain import DryRun, PlannedJob, in_words, left_over, why
+from blindspots.study.dry_run import DryRun, PlannedJob
+from blindspots.study.explain import in_words, left_over, why
 
 OLD = {
     "caption": "Old",

@@ -4,10 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from blindspots.evaluation.fields import FIELDS
 from blindspots.evaluation.seeds import mean_over_seeds
-from blindspots.summary.answers import Answers
-from blindspots.summary.figures import distortion_distributions, error_curves, transfer_heat_maps
+from blindspots.experiments.transfer.answers import Answers
+from blindspots.experiments.transfer.fields import FIELDS
+from blindspots.experiments.transfer.figures import (
+    distortion_distributions,
+    error_curves,
+    transfer_heat_maps,
+)
 from blindspots.summary.style import house_style
 
 LEVELS = (0.1, 0.2)

@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
+OUT = os.path.join(tempfile.gettempdir(), "out")
 STEP = """
 import errno, signal, sys
 from blindspots.artifacts import atomic_path
@@ -15,10 +17,10 @@ from blindspots.steps.job import run
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 
-def main(job, options):
+def main(job, files):
     {body}
 
-run(main, {{}})
+run(main, reads="", writes="out")
 """
 FULL = 'raise OSError(errno.ENOSPC, "No space left on device", "models/A.safetensors")'
 SENTENCE = b"error: models/A.safetensors: the disk is full\n"
@@ -26,7 +28,17 @@ SENTENCE = b"error: models/A.safetensors: the disk is full\n"
 
 def start(body, **options):
     """Start a step that does nothing but ``body``."""
-    command = [sys.executable, "-c", STEP.format(body=body), "--spec", "{}", "--code", "c"]
+    command = [
+        sys.executable,
+        "-c",
+        STEP.format(body=body),
+        "--spec",
+        "{}",
+        "--code",
+        "c",
+        "--to",
+        OUT,
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     environment |= options.pop("environment", {})
     return subprocess.Popen(command, env=environment, **options)
@@ -50,7 +62,9 @@ def test_draws_of_a_step_follow_from_its_job():
         command = [sys.executable, "-c", f"import torch\n{STEP.format(body=body)}"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(
-            [*command, "--spec", spec, "--code", "c"], env=environment, capture_output=True
+            [*command, "--spec", spec, "--code", "c", "--to", OUT],
+            env=environment,
+            capture_output=True,
         )
         drawn.append(done.stdout.split(maxsplit=2))
     assert len(drawn[0]) == 3 and drawn[0] == drawn[1]

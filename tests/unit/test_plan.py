@@ -11,8 +11,11 @@ import pytest
 
 from blindspots.data.idx import PUBLISHED
 from blindspots.errors import UserError
+from blindspots.experiments.transfer.plan import noise_victims, pools, row_victims, sets
+from blindspots.steps.plan import attacks_in_parts
 from blindspots.study import fingerprint
-from blindspots.study.plan import Study, refuse_other_versions
+from blindspots.study.libraries import refuse_other_versions
+from blindspots.study.study import Study
 
 
 @pytest.fixture
@@ -28,18 +31,18 @@ def study_of(schema, reference, tmp_path, monkeypatch):
 
 def jobs(study):
     """Return every job of a study: name as in the workflow, and digest."""
-    found = {"prepare_data": study.digest("prepare_data")}
+    found = {"prepare_data": study.job("prepare_data").digest}
     for seed in study.seeds:
         for model in study.used_models:
-            found[f"train_model {model}"] = study.digest("train_model", model=model, seed=seed)
-        for model, attack in study.sets:
+            found[f"train_model {model}"] = study.job("train_model", model=model, seed=seed).digest
+        for model, attack in sets(study):
             wildcards = {"model": model, "seed": seed, "attack": attack}
             name = f"generate_adversarial_set {model} {attack}"
-            found[name] = study.digest("generate_adversarial_set", **wildcards)
-    for step, wildcards in study.row_jobs:
-        name = " ".join([step, *(str(v) for k, v in wildcards.items() if k != "seed")])
-        found[name] = study.digest(step, **wildcards)
-    found["collect_transfer"] = study.digest("collect_transfer")
+            found[name] = study.job("generate_adversarial_set", **wildcards).digest
+    for row in study.job("collect_transfer").inputs["rows"]:
+        name = " ".join([row.rule, *(str(v) for k, v in row.wildcards.items() if k != "seed")])
+        found[name] = row.digest
+    found["collect_transfer"] = study.job("collect_transfer").digest
     return found
 
 
@@ -47,13 +50,13 @@ def specs(study):
     """Return the specification of every table and figure."""
     found = {}
     for table in study.config["tables"]:
-        found[f"tabulate {table}"] = study.spec("tabulate", table=table)
+        found[f"tabulate {table}"] = study.job("tabulate", table=table).spec
     for experiment in study.config["experiments"]:
         for kind in ("plot_transfer", "plot_error_curves", "plot_distortions"):
-            found[f"{kind} {experiment}"] = study.spec(kind, experiment=experiment)
+            found[f"{kind} {experiment}"] = study.job(kind, experiment=experiment).spec
     for grid, entry in study.config["figures"]["examples"].items():
         kind = "plot_adversarial_examples" if "source" in entry else "plot_noise_examples"
-        found[f"{kind} {grid}"] = study.spec(kind, grid=grid)
+        found[f"{kind} {grid}"] = study.job(kind, grid=grid).spec
     return found
 
 
@@ -85,13 +88,13 @@ def test_study_is_that_of_the_paper(config, study_of):
     assert study.name == "mnist" and study.seeds == [0]
     six = ["softmax1", "softmax2", "softmax3", "N100-100-10", "N200-200-10", "AE400-10"]
     three = ["M1", "M1p", "M2"]
-    assert {source for source, attack in study.sets if attack == "train-random"} == set(six)
-    assert {source for source, attack in study.sets if attack == "test-random"} == set(three)
+    assert {source for source, attack in sets(study) if attack == "train-random"} == set(six)
+    assert {source for source, attack in sets(study) if attack == "test-random"} == set(three)
     assert set(study.used_models) >= {*six, *three}
-    assert study.row_victims("softmax1", "train-random") == six
-    assert set(study.pools) >= {"train", "test", "P1", "P2"}
-    assert study.noise_victims("P1") == three
-    assert set(study.noise_victims("test")) == {*six, *three}
+    assert row_victims(study, "softmax1", "train-random") == six
+    assert set(pools(study)) >= {"train", "test", "P1", "P2"}
+    assert noise_victims(study, "P1") == three
+    assert set(noise_victims(study, "test")) == {*six, *three}
 
 
 def test_content_of_the_data_is_part_of_every_job_but_the_check(config, study_of, tmp_path):
@@ -108,15 +111,18 @@ def test_content_of_the_data_is_part_of_every_job_but_the_check(config, study_of
         found.append({**jobs(study), **specs(study)})
     one, same, other = found
     assert one == same
-    assert json.loads(study.spec("prepare_data"))["content"]["train-images-idx3-ubyte"] == PUBLISHED
+    assert (
+        json.loads(study.job("prepare_data").spec)["content"]["train-images-idx3-ubyte"]
+        == PUBLISHED
+    )
     assert all(one[name] != other[name] for name in one)
 
 
 def test_specifications_are_canonical(config, study_of):
     """Sorted keys, no space, and the same text from another study of the same configuration."""
     one, other = study_of(config), study_of(deepcopy(config))
-    text = one.spec("train_model", model="M1", seed=0)
-    assert text == other.spec("train_model", model="M1", seed=0)
+    text = one.job("train_model", model="M1", seed=0).spec
+    assert text == other.job("train_model", model="M1", seed=0).spec
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
     assert jobs(one) == jobs(other)
 
@@ -264,16 +270,16 @@ def test_name_of_a_split_leaves_models_and_sets(changed_by):
 def test_new_seed_leaves_the_jobs_of_the_others(config, study_of):
     one = study_of(config)
     two = study_of({**config, "seeds": [0, 1]})
-    for model, attack in one.sets:
+    for model, attack in sets(one):
         for step, wildcards in (
             ("train_model", {"model": model}),
             ("generate_adversarial_set", {"model": model, "attack": attack}),
             ("evaluate_transfer", {"model": model, "attack": attack}),
         ):
-            first = two.digest(step, seed=0, **wildcards)
-            assert first == one.digest(step, seed=0, **wildcards)
-            assert first != two.digest(step, seed=1, **wildcards)
-    assert one.digest("collect_transfer") != two.digest("collect_transfer")
+            first = two.job(step, seed=0, **wildcards).digest
+            assert first == one.job(step, seed=0, **wildcards).digest
+            assert first != two.job(step, seed=1, **wildcards).digest
+    assert one.job("collect_transfer").digest != two.job("collect_transfer").digest
 
 
 def test_option_of_an_attack_changes_its_sets(changed_by):
@@ -307,7 +313,7 @@ def test_printed_numbers_belong_to_mnist(config, study_of):
     """On another data set no table is compared with them."""
     for dataset, there in (("mnist", True), ("digits", False)):
         study = study_of({**config, "dataset": dataset})
-        spec = json.loads(study.spec("tabulate", table="table1"))
+        spec = json.loads(study.job("tabulate", table="table1").spec)
         assert bool(spec["printed"]) is there
 
 
@@ -325,7 +331,7 @@ def test_clipped_variants_are_added_to_the_others(config, study_of):
     config["experiments"]["cross_training_set"]["clip"] = True
     study = study_of(config)
     wildcards = {"model": "M1", "seed": 0, "attack": "test-random"}
-    variants = json.loads(study.spec("evaluate_transfer", **wildcards))["variants"]
+    variants = json.loads(study.job("evaluate_transfer", **wildcards).spec)["variants"]
     levels = config["experiments"]["cross_training_set"]["amplify"]
     assert variants[0] == {"kind": "as_found"}
     assert [v["level"] for v in variants if v.get("clip")] == levels
@@ -341,11 +347,11 @@ def test_experiments_that_share_a_set_share_its_row(config, study_of):
         "amplify": [0.1, 0.5],
     }
     study = study_of(config)
-    assert len(study.sets) == len(set(study.sets))
-    assert study.row_victims("M1", "test-random") == ["M1", "M1p", "M2", "conv"]
-    assert study.row_victims("M2", "test-random") == ["M1", "M1p", "M2"]
+    assert len(sets(study)) == len(set(sets(study)))
+    assert row_victims(study, "M1", "test-random") == ["M1", "M1p", "M2", "conv"]
+    assert row_victims(study, "M2", "test-random") == ["M1", "M1p", "M2"]
     wildcards = {"model": "M1", "seed": 0, "attack": "test-random"}
-    variants = json.loads(study.spec("evaluate_transfer", **wildcards))["variants"]
+    variants = json.loads(study.job("evaluate_transfer", **wildcards).spec)["variants"]
     levels = [variant["level"] for variant in variants[1:]]
     assert len(levels) == len(set(levels)) and {0.1, 0.5} <= set(levels)
 
@@ -358,8 +364,9 @@ def test_user_module_is_part_of_the_code(config, study_of, tmp_path):
         jobs(study_of(config))
     (tmp_path / "own_model.py").write_text("WIDTH = 1\n")
     study = study_of(config)
-    assert study.code("train_model", model="own", seed=0) != study.code(
-        "train_model", model="M1", seed=0
+    assert (
+        study.job("train_model", model="own", seed=0).code
+        != study.job("train_model", model="M1", seed=0).code
     )
     assert "train_model own" in jobs(study)
 
@@ -374,31 +381,15 @@ HARMLESS = {
 @pytest.mark.parametrize("dataset", ["digits", "mnist"])
 def test_versions_of_all_that_a_step_imports_are_in_its_specification(config, study_of, dataset):
     study = study_of({**config, "dataset": dataset})
-    for name, spec in all_specs(study).items():
-        step = name.split()[0]
-        found = imported(f"blindspots.steps.{step}") - HARMLESS.keys()
-        if step == "prepare_data":
-            found -= {"torch"} | ({"sklearn"} if dataset == "mnist" else set())
-        if step == "collect_transfer":
+    for job in {job.rule: job for job in study.jobs}.values():
+        modules = (job.module, *job.modules)
+        found = {name for module in modules for name in imported(module)} - HARMLESS.keys()
+        if job.rule == "prepare_data":
+            found -= {"torch"}
+        if job.rule == "collect_transfer":
             found -= {"numpy"}  # of the functions that write tensors
         found = {"scikit-learn" if library == "sklearn" else library for library in found}
-        assert found <= json.loads(spec).get("versions", {}).keys(), name
-
-
-def all_specs(study):
-    """Return the specification of one job of every step."""
-    model, attack = study.sets[0]
-    set_of_one = {"model": model, "seed": 0, "attack": attack}
-    return {
-        "prepare_data": study.spec("prepare_data"),
-        "train_model": study.spec("train_model", model=model, seed=0),
-        "generate_adversarial_set": study.spec("generate_adversarial_set", **set_of_one),
-        "check_engines": study.spec("check_engines"),
-        "evaluate_transfer": study.spec("evaluate_transfer", **set_of_one),
-        "evaluate_noise": study.spec("evaluate_noise", pool=study.pools[0], seed=0),
-        "collect_transfer": study.spec("collect_transfer"),
-        **specs(study),
-    }
+        assert found <= json.loads(job.spec).get("versions", {}).keys(), job.rule
 
 
 def imported(module):
@@ -423,11 +414,11 @@ def test_parts_of_a_set_change_nothing_but_who_makes_it(config, study_of, change
     assert changed_by(lambda c: c["attacks"]["test-random"].update(parts=4)) == set()
     config["attacks"]["test-random"]["parts"] = 4
     study = study_of(config)
-    assert "test-random" in study.attacks_in_parts(True)
-    assert "test-random" not in study.attacks_in_parts(False)
+    assert "test-random" in attacks_in_parts(study, True)
+    assert "test-random" not in attacks_in_parts(study, False)
     wildcards = {"model": "M1", "seed": 0, "attack": "test-random"}
-    whole = json.loads(study.spec("generate_adversarial_set", **wildcards))
-    part = json.loads(study.spec("attack_part", **wildcards, part=3))
+    whole = json.loads(study.job("generate_adversarial_set", **wildcards).spec)
+    part = json.loads(study.job("generate_part_of_adversarial_set", **wildcards, part=3).spec)
     assert part == {**whole, "part": [3, 4]}
 
 
@@ -444,8 +435,8 @@ def many(config, count, **lists):
 @pytest.mark.parametrize(
     ("count", "lists", "told"),
     [
-        (1500, {"sources": ["M1"], "victims": "many"}, "1501 victims"),  # and M1
-        (1100, {"sources": "many", "victims": ["M1"]}, "1100 sources"),
+        (1700, {"sources": ["M1"], "victims": "many"}, "1700 victims"),
+        (1300, {"sources": "many", "victims": ["M1"]}, "1300 sets"),
     ],
 )
 def test_more_models_than_a_command_can_name(config, study_of, count, lists, told):
@@ -458,7 +449,9 @@ def test_thousand_models_are_not_too_many(config, study_of):
 
 
 def test_more_rows_than_a_command_can_name(config, study_of):
-    config["seeds"] = list(range(2500 // len(study_of(config).row_jobs)))
+    config["seeds"] = list(
+        range(2500 // len(study_of(config).job("collect_transfer").inputs["rows"]))
+    )
     with pytest.raises(UserError, match="rows are more than one command can name; split"):
         study_of(config)
 

@@ -10,8 +10,8 @@ import pytest
 
 from blindspots.artifacts import check_sidecar, file_digest, read_record, sidecar_path
 from blindspots.errors import UserError
+from blindspots.experiments.transfer.figures import distortion_distributions, example_grid
 from blindspots.steps.plotting import save_figure
-from blindspots.summary.figures import distortion_distributions, example_grid
 from blindspots.summary.style import house_style
 
 JOB = SimpleNamespace(provenance=lambda: {"job": "j", "spec": {}, "code": "c"})

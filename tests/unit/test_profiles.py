@@ -1,22 +1,16 @@
 """The profiles agree with one another and with the rules."""
 
-import re
-
 import pytest
 import yaml
+
+from blindspots.study.rules import needs
+from blindspots.study.study import RULES
 
 
 @pytest.fixture
 def profile(root):
     """Return the function from a profile's name to its settings."""
     return lambda name: yaml.safe_load((root / f"profiles/{name}/profile.yaml").read_text())
-
-
-@pytest.fixture
-def runtimes(root):
-    """The minutes that each rule asks for."""
-    text = "".join(path.read_text() for path in (root / "workflow/rules").glob("*.smk"))
-    return dict(re.findall(r"^rule (\w+):.*?runtime=(\d+)", text, re.DOTALL | re.MULTILINE))
 
 
 def test_slurm_profile_repeats_the_default_one(profile):
@@ -26,12 +20,15 @@ def test_slurm_profile_repeats_the_default_one(profile):
     assert default.items() <= profile("slurm").items()
 
 
-def test_on_slurm_every_rule_gets_more_time_with_every_attempt(profile, runtimes):
-    asked = {rule: of["runtime"] for rule, of in profile("slurm")["set-resources"].items()}
-    assert asked == {rule: f"{minutes} * attempt" for rule, minutes in runtimes.items()}
+def test_every_attempt_gets_more_time_and_memory():
+    asked = needs(1000, 10, gpu=1)
+    assert asked["gpu"] == 1
+    for attempt in (1, 2, 3):
+        assert asked["runtime"](None, attempt) == 10 * attempt
+        assert asked["mem_mb"](None, attempt) == 1000 * attempt
 
 
-def test_groups_on_slurm_are_of_rules(profile, runtimes):
+def test_what_is_set_on_slurm_is_of_rules(profile):
     slurm = profile("slurm")
-    assert set(slurm["groups"]) <= set(runtimes)
+    assert set(slurm["groups"]) | set(slurm["set-resources"]) <= set(RULES)
     assert set(slurm["groups"].values()) == set(slurm["group-components"])

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from blindspots.evaluation.fields import FIELDS
-from blindspots.summary.answers import Answers
-from blindspots.summary.page import page
-from blindspots.summary.tables import (
+from blindspots.experiments.transfer.answers import Answers
+from blindspots.experiments.transfer.fields import FIELDS
+from blindspots.experiments.transfer.tables import (
     COUNTS,
     caption,
     make_table,
@@ -22,6 +21,7 @@ from blindspots.summary.tables import (
     with_bounds,
     with_printed,
 )
+from blindspots.summary.page import page
 
 SPEC = {
     "sources": ["A", "B"],

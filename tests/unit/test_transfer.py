@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from blindspots.evaluation.fields import FIELDS
 from blindspots.evaluation.intervals import wilson_interval
 from blindspots.evaluation.transfer import (
+    Context,
     answers_of_all,
     fooled_images,
     perturb,
     transfer_counts,
     variant_name,
 )
+from blindspots.experiments.transfer.fields import FIELDS
 from blindspots.models.networks import build_network
 
 # One column for each image: what is true of it is said in the last line.
@@ -100,6 +101,9 @@ def test_counts_can_be_written_as_json():
     assert {type(value) for value in counts.values()} <= {int, float}
 
 
+CONTEXT = Context(np.arange(40), ("test", 0), 40)
+
+
 @pytest.fixture
 def originals():
     return torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -114,7 +118,7 @@ def adversarial(originals):
 @pytest.mark.parametrize("kind", ["as_found", "clean"])
 def test_variants_that_change_nothing(originals, adversarial, kind):
     wanted = {"as_found": adversarial, "clean": originals}[kind]
-    found = perturb({"kind": kind}, originals, adversarial, np.arange(40), "test", 0)
+    found = perturb({"kind": kind}, originals, adversarial, CONTEXT)
     assert torch.equal(found, wanted)
 
 
@@ -123,8 +127,8 @@ def test_variants_that_change_nothing(originals, adversarial, kind):
 def test_levels_and_clipping(originals, adversarial, kind, level):
     """A variant has its RMS and may leave the box; its clipped form is that, clipped."""
     variant = {"kind": kind, "level": level}
-    free = perturb(variant, originals, adversarial, np.arange(40), "test", 0)
-    clipped = perturb({**variant, "clip": True}, originals, adversarial, np.arange(40), "test", 0)
+    free = perturb(variant, originals, adversarial, CONTEXT)
+    clipped = perturb({**variant, "clip": True}, originals, adversarial, CONTEXT)
     rms = (free - originals).square().mean().sqrt().item()
     assert rms == pytest.approx(level, rel=1e-4 if kind == "amplified" else 0.1)
     assert free.min() < 0 and free.max() > 1
@@ -132,8 +136,13 @@ def test_levels_and_clipping(originals, adversarial, kind, level):
 
 
 def test_unknown_variant_raises(originals, adversarial):
-    with pytest.raises(ValueError):
-        perturb({"kind": "rotated", "level": 1.0}, originals, adversarial, np.arange(40))
+    with pytest.raises(ModuleNotFoundError):
+        perturb(
+            {"kind": "rotated", "level": 1.0},
+            originals,
+            adversarial,
+            CONTEXT,
+        )
 
 
 def test_clipped_variants_have_names_of_their_own():
@@ -152,10 +161,9 @@ def test_answers_do_not_depend_on_the_chunk(originals, adversarial, kind, chunk)
     variant = {"kind": kind, "level": 0.2}
     networks = {n: build_network({"kind": "softmax"}, (1, 4, 4), 5, seed=ord(n)) for n in "ab"}
     indices = np.arange(40)[::-1] * 31
-    answers, rms = answers_of_all(
-        networks, variant, originals, adversarial, indices, ("test", 0), chunk
-    )
-    images = perturb(variant, originals, adversarial, indices, "test", 0)
+    context = Context(indices, ("test", 0), chunk)
+    answers, rms = answers_of_all(networks, variant, originals, adversarial, context)
+    images = perturb(variant, originals, adversarial, context)
     for name, network in networks.items():
         assert np.array_equal(answers[name], network(images).argmax(1).numpy())
     wanted = (images - originals).flatten(1).square().mean(1).sqrt()

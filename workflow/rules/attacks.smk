@@ -1,105 +1,62 @@
-rule generate_adversarial_set:
+use rule step as generate_adversarial_set with:
     """Attack one model on the images that it classifies correctly."""
     input:
-        data="<study>/data.safetensors",
-        model=MODEL,
+        unpack(inputs("generate_adversarial_set")),
     output:
-        adversarial=SET,
+        **outputs("generate_adversarial_set"),
     log:
         "<study>/logs/generate_adversarial_set/{model}-seed{seed}-{attack}.log",
     wildcard_constraints:
-        attack=either(study.attacks_in_parts(False)),
-    conda:
-        ENVIRONMENT
+        attack=in_parts(False),
     threads: study.config["threads"]["attack"]
     resources:
-        mem_mb=growing(4000),
-        runtime=240,
-        gpu=gpus,
+        **needs(4000, 240, gpu=gpus),
     params:
-        spec=spec_of("generate_adversarial_set"),
-        code=code_of("generate_adversarial_set"),
-    shell:
-        "python -m blindspots.steps.generate_adversarial_set --spec {params.spec:q}"
-        " --code {params.code} --threads {threads} --data {input.data:q} --model {input.model:q}"
-        " --output {output.adversarial:q} > {log:q} 2>&1"
+        **job("generate_adversarial_set"),
 
 
-rule generate_part_of_adversarial_set:
+use rule generate_adversarial_set as generate_part_of_adversarial_set with:
     """Attack one model on some of the images that it classifies correctly."""
     input:
-        data="<study>/data.safetensors",
-        model=MODEL,
+        unpack(inputs("generate_part_of_adversarial_set")),
     output:
-        adversarial=temp(PART),
+        **outputs("generate_part_of_adversarial_set", adversarial=temp),
     log:
         "<study>/logs/generate_adversarial_set/{model}-seed{seed}-{attack}.parts/{part}.log",
     wildcard_constraints:
-        attack=either(study.attacks_in_parts(True)),
-    conda:
-        ENVIRONMENT
-    threads: study.config["threads"]["attack"]
-    resources:
-        mem_mb=growing(4000),
-        runtime=240,
-        gpu=gpus,
+        attack=in_parts(True),
     params:
-        spec=spec_of("attack_part"),
-        code=code_of("generate_adversarial_set"),
-    shell:
-        "python -m blindspots.steps.generate_adversarial_set --spec {params.spec:q}"
-        " --code {params.code} --threads {threads} --data {input.data:q} --model {input.model:q}"
-        " --output {output.adversarial:q} > {log:q} 2>&1"
+        **job("generate_part_of_adversarial_set"),
 
 
-rule gather_adversarial_set:
+use rule step as gather_adversarial_set with:
     """Join the parts of an adversarial set; it is the one that a single job would have made."""
     input:
-        parts=parts_of_set,
+        unpack(inputs("gather_adversarial_set")),
     output:
-        adversarial=SET,
+        **outputs("gather_adversarial_set"),
     log:
         "<study>/logs/gather_adversarial_set/{model}-seed{seed}-{attack}.log",
     wildcard_constraints:
-        attack=either(study.attacks_in_parts(True)),
-    conda:
-        ENVIRONMENT
+        attack=in_parts(True),
     threads: study.config["threads"]["attack"]
     resources:
-        mem_mb=growing(4000),
-        runtime=30,
+        **needs(4000, 30),
     params:
-        spec=spec_of("generate_adversarial_set"),
-        code=code_of("generate_adversarial_set"),
-    shell:
-        "python -m blindspots.steps.gather_adversarial_set --spec {params.spec:q}"
-        " --code {params.code} --threads {threads} --parts {input.parts:q}"
-        " --output {output.adversarial:q} > {log:q} 2>&1"
+        **job("gather_adversarial_set"),
 
 
-rule check_engines:
+use rule step as check_engines with:
     """Compare the engines of the study with the closed form on a linear softmax."""
     output:
-        csv="<study>/engines.csv",
-        html=report(
-            "<study>/engines.html",
-            caption="../report/engines.rst",
-            category="Checks",
-            labels={"check": "engines against the closed form"},
+        **outputs(
+            "check_engines",
+            html=shown("Checks", None, check="engines against the closed form"),
         ),
-        provenance="<study>/engines.csv.json",
     log:
         "<study>/logs/check_engines.log",
-    conda:
-        ENVIRONMENT
     threads: study.config["threads"]["attack"]
     resources:
-        mem_mb=growing(2000),
-        runtime=30,
-        gpu=gpus,
+        **needs(2000, 30, gpu=gpus),
     params:
-        spec=spec_of("check_engines"),
-        code=code_of("check_engines"),
-    shell:
-        "python -m blindspots.steps.check_engines --spec {params.spec:q} --code {params.code}"
-        " --threads {threads} --csv {output.csv:q} --html {output.html:q} > {log:q} 2>&1"
+        **job("check_engines"),

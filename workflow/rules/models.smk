@@ -1,21 +1,13 @@
-rule train_model:
-    """Train one model with one seed."""
+use rule step as train_model with:
+    """Train one model with one seed, or read its weights."""
     input:
-        data="<study>/data.safetensors",
+        unpack(inputs("train_model")),
     output:
-        model=MODEL,
+        **outputs("train_model"),
     log:
         "<study>/logs/train_model/{model}-seed{seed}.log",
-    conda:
-        ENVIRONMENT
     threads: study.config["threads"]["train"]
     resources:
-        mem_mb=growing(4000),
-        runtime=240,
-        gpu=gpus,
+        **needs(4000, 240, gpu=gpus),
     params:
-        spec=spec_of("train_model"),
-        code=code_of("train_model"),
-    shell:
-        "python -m blindspots.steps.train_model --spec {params.spec:q} --code {params.code}"
-        " --threads {threads} --data {input.data:q} --output {output.model:q} > {log:q} 2>&1"
+        **job("train_model"),

@@ -56,7 +56,7 @@ def outputs_of(run, name):
         )
     if any(artifact.state != "whole" for artifact in artifacts):
         raise UserError(in_a_line(study, artifacts))
-    paths = [run.folder / path for step, w in study.jobs for path in study.outputs(step, **w)]
+    paths = [run.folder / path for job in study.jobs for path in job.paths]
     sidecars = [with_provenance(artifact.path) for artifact in artifacts]
     return [str(path) for path in dict.fromkeys([*paths, *sidecars])]
 

@@ -1,6 +1,8 @@
-"""What is known of each data set before it is read; imports nothing heavy."""
+"""What is known of MNIST and its family before a file is read; imports nothing heavy."""
 
 from dataclasses import dataclass
+
+from blindspots.data.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Entry:
         Stored pixel value that stands for 1.
     classes : int
     folder : str
-        Folder below the data root in torchvision's layout; empty if nothing is read from there.
+        Folder below the data root in torchvision's layout.
     raw_md5 : dict of str to str
         MD5 of the uncompressed IDX files, where it has been published or measured; files with
         another are refused.
@@ -37,7 +39,6 @@ class Entry:
     archive_md5: dict | None = None
 
 
-BASES = ("train", "test")
 IDX_FILES = {
     ("train", "images"): "train-images-idx3-ubyte",
     ("train", "labels"): "train-labels-idx1-ubyte",
@@ -45,7 +46,6 @@ IDX_FILES = {
     ("test", "labels"): "t10k-labels-idx1-ubyte",
 }
 CATALOGUE = {
-    "digits": Entry("UCI digits", {"train": 1297, "test": 500}, side=8, maximum=16),
     "mnist": Entry(
         "MNIST",
         {"train": 60000, "test": 10000},
@@ -80,3 +80,10 @@ CATALOGUE = {
         },
     ),
 }
+
+
+def facts_of(name):
+    """Return the facts of a data set, which its files are checked against."""
+    entry = CATALOGUE[name]
+    shape = (1, entry.side, entry.side)
+    return Facts(entry.title, entry.sizes, shape, entry.classes, entry.maximum)

@@ -1,36 +1,18 @@
-"""Data sets as arrays: embedded digits, and MNIST's family from files that are checked."""
+"""MNIST and its family as arrays, from files that are checked."""
 
 import logging
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from blindspots.data.catalogue import CATALOGUE, IDX_FILES
+from blindspots.data.catalogue import CATALOGUE, IDX_FILES, facts_of
+from blindspots.data.facts import Dataset
 from blindspots.data.idx import find, identity, raw_folder, read_idx, shape_of, unusable
 from blindspots.errors import UserError
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set in memory.
-
-    Attributes
-    ----------
-    images : dict of str to numpy.ndarray of uint8, shape (N, 1, H, W)
-        For the base sets ``train`` and ``test``.
-    labels : dict of str to numpy.ndarray of int64, shape (N,)
-    maximum : int
-        Pixel value that stands for 1.
-    """
-
-    images: dict
-    labels: dict
-    maximum: int
 
 
 def load_dataset(name, root, download, expected=None):
@@ -41,7 +23,7 @@ def load_dataset(name, root, download, expected=None):
     name : str
         A key of `blindspots.data.catalogue.CATALOGUE`.
     root : path-like
-        Data root, in torchvision's layout; not used for ``digits``.
+        Data root, in torchvision's layout.
     download : bool
         Whether missing files may be fetched into the data root.
     expected : dict of str to str, optional
@@ -49,7 +31,7 @@ def load_dataset(name, root, download, expected=None):
 
     Returns
     -------
-    Dataset
+    blindspots.data.facts.Dataset
 
     Raises
     ------
@@ -57,8 +39,6 @@ def load_dataset(name, root, download, expected=None):
         If a file is missing and cannot be downloaded, or is not the file that is expected.
     """
     entry = CATALOGUE[name]
-    if name == "digits":
-        return _digits(entry)
     if Path(root).exists() and not Path(root).is_dir():
         raise unusable(name, root, "is not a folder", "")
     folder = raw_folder(name, root)
@@ -86,19 +66,7 @@ def load_dataset(name, root, download, expected=None):
         LOG.info("%s: headers and sizes are right; no digests of the files are on record", folder)
     images = {base: arrays[base, "images"][:, None] for base in entry.sizes}
     labels = {base: arrays[base, "labels"].astype(np.int64) for base in entry.sizes}
-    return Dataset(images, labels, entry.maximum)
-
-
-def _digits(entry):
-    """Return scikit-learn's embedded digits, cut into training and test set once and for all."""
-    from sklearn.datasets import load_digits
-
-    source = load_digits()
-    order = np.random.Generator(np.random.PCG64(0)).permutation(len(source.target))
-    cut = {"train": order[: entry.sizes["train"]], "test": order[entry.sizes["train"] :]}
-    images = {base: source.images[rows].astype(np.uint8)[:, None] for base, rows in cut.items()}
-    labels = {base: source.target[rows].astype(np.int64) for base, rows in cut.items()}
-    return Dataset(images, labels, entry.maximum)
+    return Dataset(images, labels, facts_of(name))
 
 
 def _download(name, entry, root, missing):

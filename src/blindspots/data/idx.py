@@ -109,7 +109,7 @@ def identity(name, root, base, kind, content):
 
 
 def contents(name, root):
-    """Return the identity of every file that a data set is read from; of ``digits`` there is none.
+    """Return the identity of every file that a data set is read from.
 
     A file that is not there counts as published, for that is what a download would bring.
 
@@ -118,8 +118,6 @@ def contents(name, root):
     UserError
         If a file that is there cannot be read or is not the one that is expected.
     """
-    if not CATALOGUE[name].folder:
-        return {}
     try:
         return {file: _content(name, root, *key) for key, file in IDX_FILES.items()}
     except OSError as error:

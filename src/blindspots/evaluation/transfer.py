@@ -1,69 +1,88 @@
 """Cells of the transfer table: one perturbed set of images, seen by one victim."""
 
+from dataclasses import dataclass, replace
+from importlib import import_module
+
 import torch
 
-from blindspots.evaluation.distortion import add_gaussian_noise, amplify, rms_distortion
+from blindspots.evaluation.distortion import rms_distortion
 from blindspots.evaluation.intervals import wilson_interval
 from blindspots.models.admission import admit
 from blindspots.models.inference import answers_of
 from blindspots.models.state import frozen
 
-AS_FOUND, AMPLIFIED, CLEAN, GAUSSIAN = "as_found", "amplified", "clean", "gaussian"
+AS_FOUND = "as_found"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known of perturbed images beside their pixels, which some variants look at.
+
+    Attributes
+    ----------
+    indices : ndarray of int64, shape (B,)
+        Positions of the images in their base set.
+    stream : tuple
+        What tells this draw of noise from others.
+    chunk : int
+        Images perturbed and classified together.
+    labels, targets : torch.Tensor of int64, shape (B,), optional
+        The true labels, and those aimed at, -1 for none.
+    source : torch.nn.Module, optional
+        The network that an adversarial set was made for.
+    """
+
+    indices: object
+    stream: tuple
+    chunk: int
+    labels: object = None
+    targets: object = None
+    source: object = None
+
+    def part(self, rows):
+        """Return the same of some of the images, a slice."""
+        lists = {name: getattr(self, name) for name in ("indices", "labels", "targets")}
+        return replace(self, **{n: v if v is None else v[rows] for n, v in lists.items()})
 
 
 def variant_name(variant):
-    """Return the name of a variant in the tidy table.
-
-    Clipped variants carry the level in their name, since their RMS is what the clipping left.
-    """
-    clipped = f"_clipped_{variant['level']:g}" if variant.get("clip") else ""
-    return variant["kind"] + clipped
+    """Return the name of a variant in the tidy table."""
+    return _module(variant).name(variant)
 
 
-def perturb(variant, originals, adversarial, indices, *stream):
+def perturb(variant, originals, adversarial, context):
     """Return one variant of perturbed images.
 
     Parameters
     ----------
     variant : dict
-        ``kind``: ``as_found``, ``amplified``, ``gaussian`` or ``clean``; ``level``: its RMS;
-        ``clip``: whether the images are clipped to [0, 1].
+        ``kind``: the name of a module of `blindspots.evaluation.variants`; what else it holds is
+        said there.
     originals : torch.Tensor of float32, shape (B, ...)
     adversarial : torch.Tensor or None
         The adversarial images; None for noise and clean images.
-    indices : ndarray of int64, shape (B,)
-    *stream
-        What tells this draw of noise from others.
+    context : Context
 
     Returns
     -------
     torch.Tensor, shape (B, ...)
     """
-    kind = variant["kind"]
-    if kind == AS_FOUND:
-        return adversarial
-    if kind == CLEAN:
-        return originals
-    if kind == AMPLIFIED:
-        images = amplify(adversarial, originals, variant["level"])
-    elif kind == GAUSSIAN:
-        images = add_gaussian_noise(originals, indices, variant["level"], *stream)
-    else:
-        raise ValueError(f"unknown variant {kind!r}")
-    return images.clamp(0, 1) if variant.get("clip") else images
+    return _module(variant).perturb(variant, originals, adversarial, context)
 
 
-def answers_of_all(networks, variant, originals, adversarial, indices, stream, chunk):
+def _module(variant):
+    # By name, so that the code of a row is that of its own variants: see Job.modules.
+    return import_module(f"blindspots.evaluation.variants.{variant['kind']}")
+
+
+def answers_of_all(networks, variant, originals, adversarial, context):
     """Return every network's answers to one variant, and the RMS distortion of each image.
 
     Parameters
     ----------
     networks : dict of str to torch.nn.Module
-    variant, originals, adversarial, indices
+    variant, originals, adversarial, context
         As for `perturb`.
-    stream : tuple
-    chunk : int
-        Images perturbed and classified together.
 
     Returns
     -------
@@ -77,11 +96,11 @@ def answers_of_all(networks, variant, originals, adversarial, indices, stream, c
         If a network is refused (`blindspots.models.admission.admit`).
     """
     answers, sizes, models = {name: [] for name in networks}, [], {}
-    for start in range(0, len(originals), chunk):
-        part = slice(start, start + chunk)
+    for start in range(0, len(originals), context.chunk):
+        part = slice(start, start + context.chunk)
         base = originals[part]
         found = None if adversarial is None else adversarial[part]
-        images = perturb(variant, base, found, indices[part], *stream)
+        images = perturb(variant, base, found, context.part(part))
         sizes.append(rms_distortion(images, base).double().cpu())
         for name, network in networks.items():
             # Each is held for itself and given a copy: none changes what the next one sees.

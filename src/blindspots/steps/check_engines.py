@@ -18,7 +18,7 @@ LOG = logging.getLogger(__name__)
 NOTES = "Distances of each engine from the closed form, on a linear softmax."
 
 
-def main(job, options):
+def main(job, files):
     device = configure_torch(job.spec["device"], job.threads)
     lines = []
     for name, settings in job.spec["engines"]:
@@ -34,10 +34,10 @@ def main(job, options):
             LOG.warning("%s %s: %s", line["method"], line["options"], line["verdict"])
     text = table.to_csv(index=False, float_format="%.4g")
     shown = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    write_text(options.csv, text)
-    write_text(options.html, page([("engines", NOTES, shown.map(lambda cell: [cell]))]))
-    write_sidecar([options.csv, options.html], job.provenance(device=device.type))
+    write_text(files.csv, text)
+    write_text(files.html, page([("engines", NOTES, shown.map(lambda cell: [cell]))]))
+    write_sidecar([files.csv, files.html], job.provenance(device=device.type))
 
 
 if __name__ == "__main__":
-    run(main, {"csv": "CSV to write", "html": "HTML to write"})
+    run(main, reads="", writes="csv html provenance")

@@ -4,15 +4,9 @@ from blindspots.steps.job import run
 from blindspots.steps.sets import gather, write_set
 
 
-def main(job, options):
-    write_set(job, options.output, **gather(job, options.parts))
+def main(job, files):
+    write_set(job, files.adversarial, **gather(job, files.parts))
 
 
 if __name__ == "__main__":
-    run(
-        main,
-        {
-            "parts*": "parts of the set, in order",
-            "output": "adversarial set to write",
-        },
-    )
+    run(main, reads="parts*", writes="adversarial")

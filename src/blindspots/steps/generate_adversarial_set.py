@@ -23,22 +23,22 @@ from blindspots.steps.weights import load_network
 LOG = logging.getLogger(__name__)
 
 
-def main(job, options):
+def main(job, files):
     spec = job.spec
     device = configure_torch(spec["device"], job.threads)
     images, labels, indices, _ = load_images(
-        options.data, job.upstream("data"), spec["images"], device
+        files.data, job.upstream("data"), spec["images"], device
     )
-    network, _ = load_network(options.model, job.upstream("model"), device)
+    network, _ = load_network(files.model, job.upstream("model"), device)
     chunk = spec["chunk"]
     with seeded(0, device):  # the same in every part
-        logits = logits_of(network, images, chunk, name=f"the network of {options.model}")
+        logits = logits_of(network, images, chunk, name=f"the network of {files.model}")
     right = answers_of(logits) == labels
     left_out = int((~right).sum())
     LOG.info("%d images, %d left out: already misclassified", len(images), left_out)
     if left_out == len(images):
         raise UserError(
-            f"{options.model} classifies no image of the pool correctly, so there is none to "
+            f"{files.model} classifies no image of the pool correctly, so there is none to "
             "attack; train it better or leave it out of the sources"
         )
     images, labels, logits = images[right], labels[right], logits[right]
@@ -57,7 +57,7 @@ def main(job, options):
     part = part_of(len(images), chunk, *spec.get("part", (0, 1)))
     if isinstance(targets, torch.Tensor):
         targets = targets[part]
-    checkpoint = FileCheckpoint(job, options.output, device)
+    checkpoint = FileCheckpoint(job, files.adversarial, device)
     try:
         found = _attacked(network, images[part], labels[part], targets, attack, chunk, checkpoint)
     except AttackError as error:
@@ -69,7 +69,7 @@ def main(job, options):
     arrays["indices"] = indices[part]
     write_set(
         job,
-        options.output,
+        files.adversarial,
         arrays,
         left_out=left_out,
         device=device.type,
@@ -111,11 +111,4 @@ def _log_shares(found, members):
 
 
 if __name__ == "__main__":
-    run(
-        main,
-        {
-            "data": "data artifact",
-            "model": "source model",
-            "output": "adversarial set to write",
-        },
-    )
+    run(main, reads="data model", writes="adversarial")

@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 from blindspots.artifacts import bring_to_present, canonical_json, job_digest
 from blindspots.errors import UserError
@@ -46,16 +47,23 @@ class Job:
         Identity of the job, from both.
     threads : int
         Threads granted.
+    options : dict of str to str
+        What it is told besides, on which no byte of its output depends.
     """
 
     spec: dict
     code: str
     digest: str
     threads: int
+    options: dict = field(default_factory=dict)
 
     def upstream(self, name):
         """Return the digest that the job behind an input must have."""
         return self.spec["upstream"][name]
+
+    def code_of_modules(self):
+        """Return the fingerprints of the modules that the step looks up by name."""
+        return dict(part.split("=") for part in self.code.split("-") if "=" in part)
 
     def provenance(self, **extra):
         """Return what an output records of this job."""
@@ -68,49 +76,57 @@ class Job:
         }
 
 
-def run(main, arguments):
+def run(main, reads, writes, options=""):
     """Run a step from its command line and leave with its exit code.
+
+    The command line is ``input ... --to output ...``, options as the rule `step` gives them.
 
     Parameters
     ----------
     main : callable
-        ``main(job, options)``.
-    arguments : dict of str to str
-        Names of the step's own options and their help; a name that ends in ``*`` takes several
-        values.
+        ``main(job, files)``, where files has a path for each name of ``reads`` and ``writes``.
+    reads : str
+        Names of the inputs, in the order of the rule; one may end in ``*``, which takes several or
+        none: a list.
+    writes : str
+        Names of the outputs, in the order of the rule.
+    options : str
+        Names of what the step is told besides: `Job.options`.
     """
     parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
+    parser.add_argument("inputs", nargs="*", help=reads or "none")
+    parser.add_argument("--to", nargs="+", required=True, metavar="OUTPUT", help=writes)
     parser.add_argument("--spec", required=True, help="canonical JSON of the job")
     parser.add_argument("--code", required=True, help="fingerprint of the step's code")
     parser.add_argument("--threads", type=int, default=1, help="threads to use")
-    for name, text in arguments.items():
-        several = {"nargs": "*"} if name.endswith("*") else {}
-        parser.add_argument(f"--{name.rstrip('*')}", required=True, help=text, **several)
-    options = parser.parse_args()
+    for name in options.split():
+        parser.add_argument(f"--{name}", required=True)
+    told = parser.parse_args()
+    try:
+        named = _named(reads.split(), told.inputs) | _named(writes.split(), told.to)
+    except ValueError as error:
+        parser.error(str(error))
+    files = SimpleNamespace(**named)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if "output" in options:
-        _show_progress(options.output)
+    _show_progress(told.to[0])
     # A polite kill unwinds the stack, so that temporary files are removed.
     signal.signal(signal.SIGTERM, _leave)
     try:
-        spec = json.loads(options.spec)
-        digest = job_digest(canonical_json(spec), options.code)
-        wanted = spec.get("threads", options.threads)
-        if options.threads < wanted:
+        spec = json.loads(told.spec)
+        digest = job_digest(canonical_json(spec), told.code)
+        wanted = spec.get("threads", told.threads)
+        if told.threads < wanted:
             LOG.warning(
                 "threads were capped at %d of %d (more with --cores); "
                 "the results may differ in the last digits",
-                options.threads,
+                told.threads,
                 wanted,
             )
-        for name in ("output", "csv"):
-            if name in options:
-                _check_writable(getattr(options, name))
+        _check_writable(told.to[0])
         seed_globals(int(digest[:15], 16))  # for the draws of other people's code
-        for name in arguments:
-            value = getattr(options, name.rstrip("*"))
-            bring_to_present(value if isinstance(value, list) else [value])
-        main(Job(spec, options.code, digest, options.threads), options)
+        bring_to_present([*told.inputs, *told.to])
+        besides = {name: getattr(told, name) for name in options.split()}
+        main(Job(spec, told.code, digest, told.threads, besides), files)
     except UserError as error:
         _fail(f"error: {error}")
     except OSError as error:
@@ -119,6 +135,26 @@ def run(main, arguments):
         _fail(f"error: {error.filename or 'writing'}: {SENTENCES[error.errno]}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _named(names, paths):
+    """Return paths by their names; the one that ends in ``*`` gets what the others leave.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer paths than names.
+    """
+    several = [position for position, name in enumerate(names) if name.endswith("*")]
+    spare = len(paths) - len(names) + len(several)
+    if spare < 0 or (spare and not several):
+        raise ValueError(f"{len(paths)} paths for {' '.join(names) or 'nothing'}")
+    found, rest = {}, list(paths)
+    for name in names:
+        count = spare if name.endswith("*") else 1
+        taken, rest = rest[:count], rest[count:]
+        found[name.rstrip("*")] = taken if name.endswith("*") else taken[0]
+    return found
 
 
 def _check_writable(output):

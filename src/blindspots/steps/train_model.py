@@ -20,12 +20,10 @@ from blindspots.steps.weights import reloaded, save_network, weights_of
 LOG = logging.getLogger(__name__)
 
 
-def main(job, options):
+def main(job, files):
     spec = job.spec
     device = configure_torch(spec["device"], job.threads)
-    images, labels, _, facts = load_images(
-        options.data, job.upstream("data"), spec["split"], device
-    )
+    images, labels, _, facts = load_images(files.data, job.upstream("data"), spec["split"], device)
     seed = stable_seed("model", spec["seed"]) % 2**63
     about = {
         "architecture": spec["architecture"],
@@ -46,19 +44,19 @@ def main(job, options):
     if ":" in kind:
         _announce(kind, network)
     network.to(device)
-    checkpoint = FileCheckpoint(job, options.output, device)
+    checkpoint = FileCheckpoint(job, files.model, device)
     record = train_classifier(network, images, labels, spec["training"], seed, checkpoint)
     for part in (record.get("pretraining", record), record):
         if not math.isfinite(part["loss"]):
-            raise _diverged(checkpoint, options.output, f"its loss is {part['loss']}")
+            raise _diverged(checkpoint, files.model, f"its loss is {part['loss']}")
     try:
         weights_of(network)
     except ValueError as error:
-        raise _diverged(checkpoint, options.output, str(error)) from None
+        raise _diverged(checkpoint, files.model, str(error)) from None
     if record["converged"] is False:
         LOG.warning("not converged within %d evaluations", record["evaluations"])
     provenance = job.provenance(network=about, training=record, device=device.type)
-    save_network(options.output, network, provenance)
+    save_network(files.model, network, provenance)
     checkpoint.remove()
 
 
@@ -97,4 +95,4 @@ def _diverged(checkpoint, output, what):
 
 
 if __name__ == "__main__":
-    run(main, {"data": "data artifact", "output": "model to write"})
+    run(main, reads="data", writes="model")

@@ -16,6 +16,7 @@ from blindspots.artifacts import (
     sidecar_path,
 )
 from blindspots.errors import UserError
+from blindspots.study.jobs import Job
 
 LISTED = 3
 
@@ -26,8 +27,7 @@ class Artifact:
 
     Attributes
     ----------
-    step : str
-    wildcards : dict
+    job : blindspots.study.jobs.Job
     path : pathlib.Path
         The first of its files, or the one that something is wrong with.
     state : str
@@ -39,8 +39,7 @@ class Artifact:
         What is wrong with a damaged one.
     """
 
-    step: str
-    wildcards: dict
+    job: Job
     path: Path
     state: str
     provenance: dict | None = None
@@ -62,7 +61,7 @@ def check(study, folder, tensors=True):
 
     Parameters
     ----------
-    study : blindspots.study.plan.Study
+    study : blindspots.study.study.Study
     folder : path-like
         Where its artifacts lie.
     tensors : bool
@@ -73,33 +72,33 @@ def check(study, folder, tensors=True):
     list of Artifact
         One for each job of the study, inputs first.
     """
-    return [_found(study, Path(folder), step, wildcards, tensors) for step, wildcards in study.jobs]
+    return [_found(job, Path(folder), tensors) for job in study.jobs]
 
 
-def _found(study, folder, step, wildcards, tensors):
-    files = [folder / path for path in study.outputs(step, **wildcards)]
+def _found(job, folder, tensors):
+    files = [folder / path for path in job.paths]
     told = with_provenance(files[0])
     for path in [*files, told]:
         if not path.exists():
-            return Artifact(step, wildcards, path, "missing")
+            return Artifact(job, path, "missing")
     try:
         in_header = told.suffix == ".safetensors"
         provenance = read_header(told) if in_header else read_record(told)
-        if provenance.get("job") != study.digest(step, **wildcards):
-            return Artifact(step, wildcards, files[0], "foreign", provenance)
+        if provenance.get("job") != job.digest:
+            return Artifact(job, files[0], "foreign", provenance)
         if in_header and tensors:
             read_tensors(told)
         if told not in files:
             for path in files:
                 if file_digest(path) != provenance.get("content", {}).get(path.name):
                     problem = f"{path} was changed after it was made"
-                    return Artifact(step, wildcards, path, "damaged", problem=problem)
+                    return Artifact(job, path, "damaged", problem=problem)
     except UserError as error:
-        return Artifact(step, wildcards, told, "damaged", problem=str(error).partition(";")[0])
+        return Artifact(job, told, "damaged", problem=str(error).partition(";")[0])
     except OSError as error:
         problem = f"{error.filename or told}: {error.strerror}"
-        return Artifact(step, wildcards, told, "damaged", problem=problem)
-    return Artifact(step, wildcards, files[0], "whole", provenance)
+        return Artifact(job, told, "damaged", problem=problem)
+    return Artifact(job, files[0], "whole", provenance)
 
 
 def in_a_line(study, artifacts):

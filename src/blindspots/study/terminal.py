@@ -38,7 +38,7 @@ def attend(logger, study, folder, settings):
     ----------
     logger : logging.Logger
         Snakemake's.
-    study : blindspots.study.plan.Study
+    study : blindspots.study.study.Study
     folder : pathlib.Path
         Where its artifacts lie.
     settings : snakemake.settings.types.OutputSettings

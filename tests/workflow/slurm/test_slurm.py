@@ -149,7 +149,8 @@ def forget(project, *models):
 def test_cancelled_and_timed_out_jobs_get_more_time(cluster, start, finished, hang, tmp_path):
     wanted = finished.contents()
     forget(finished, "B", "C")
-    finished.edit("profiles/slurm/profile.yaml", "runtime: 240 * attempt", "runtime: attempt")
+    partition = "  train_model:\n    slurm_partition: gpu\n"
+    finished.edit("profiles/slurm/profile.yaml", partition, f"{partition}    runtime: attempt\n")
     run = start(finished, **hang("BC"))
     run.wait_until(lambda: (tmp_path / "B").exists() and (tmp_path / "C").exists())
     cluster.command("scancel", run.trainings("RUNNING")["C"]["JobId"])

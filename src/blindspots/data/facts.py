@@ -1,0 +1,49 @@
+"""What is known of a data set before any of it is computed with."""
+
+from dataclasses import dataclass
+
+BASES = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about a data set, from headers alone; checks of configurations ask these.
+
+    Attributes
+    ----------
+    title : str
+        Name in captions.
+    sizes : dict of str to int
+        Images in the base sets ``train`` and ``test``.
+    shape : tuple of int
+        Channels, height and width of an image.
+    classes : int
+    maximum : int
+        Stored pixel value that stands for 1.
+    names : list of str or None
+        Of the classes, where they are no numbers.
+    """
+
+    title: str
+    sizes: dict
+    shape: tuple
+    classes: int = 10
+    maximum: int = 255
+    names: list | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in memory.
+
+    Attributes
+    ----------
+    images : dict of str to numpy.ndarray of uint8, shape (N, C, H, W)
+        For the base sets ``train`` and ``test``.
+    labels : dict of str to numpy.ndarray of int64, shape (N,)
+    facts : Facts
+    """
+
+    images: dict
+    labels: dict
+    facts: Facts

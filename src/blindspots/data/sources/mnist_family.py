@@ -1,0 +1,31 @@
+"""MNIST and the data sets that come in its form: IDX files below a data root."""
+
+from blindspots.data.catalogue import CATALOGUE, facts_of
+from blindspots.data.idx import contents
+
+NAMES = tuple(CATALOGUE)
+PACKAGES = ("numpy",)
+
+
+def facts(dataset, root):
+    """Return the facts of the data set, which its files are checked against."""
+    return facts_of(dataset)
+
+
+def content(dataset, root):
+    """Return what tells the content of every file apart from any other."""
+    return contents(dataset, root)
+
+
+def load(job):
+    """Read and check the files, after a download if need be."""
+    from blindspots.data.datasets import load_dataset
+
+    root, download = job.options["root"], job.options["download"] == "1"
+    return load_dataset(job.spec["dataset"], root, download, job.spec["content"])
+
+
+if __name__ == "__main__":
+    from blindspots.steps.prepare_data import prepare
+
+    prepare(load)

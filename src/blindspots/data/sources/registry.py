@@ -1,0 +1,31 @@
+"""Where data sets come from: a module of this folder each.
+
+A source has
+
+- ``NAMES``: values of ``dataset`` that it answers to, or ``KEY`` and ``SCHEMA``: the key of a
+  mapping given there, and what its value may be;
+- ``facts(dataset, root)``: `blindspots.data.facts.Facts`, from headers;
+- ``content(dataset, root)``: what tells the content of its files apart from any other, for the
+  specification; None where there are no files;
+- ``PACKAGES``: libraries whose version may change what is read;
+- ``load(job)``, from a `blindspots.steps.job.Job` to a `blindspots.data.facts.Dataset`, and a last
+  line that makes the module the step that writes the data: ``prepare(load)``.
+
+Planning imports these modules, which therefore import numpy inside functions alone.
+"""
+
+from blindspots.data.sources import digits, mnist_family
+
+SOURCES = (digits, mnist_family)
+
+
+def source_of(dataset):
+    """Return the source of a value of ``dataset`` that has been checked."""
+    return next(s for s in SOURCES if names(s, dataset))
+
+
+def names(source, dataset):
+    """Tell whether a value of ``dataset`` names a source."""
+    if isinstance(dataset, dict):
+        return getattr(source, "KEY", None) in dataset
+    return dataset in getattr(source, "NAMES", ())

@@ -1,0 +1,13 @@
+"""Adversarial images as they were found."""
+
+OF, KEY, SCHEMA = "set", None, None
+
+
+def name(variant):
+    """Return the name of the variant in the tidy table."""
+    return variant["kind"]
+
+
+def perturb(variant, originals, adversarial, context):
+    """Return the images."""
+    return adversarial

@@ -1,0 +1,84 @@
+"""What an experiment of kind transfer may hold, and what is wrong with one."""
+
+from pathlib import Path
+
+import yaml
+
+from blindspots.data.facts import BASES
+from blindspots.evaluation.variants.registry import VARIANTS
+from blindspots.study.sentences import unknown
+
+ROW_NAMES = {"models": "model", "matrix": "distorted_for", "levels": "distortion"}
+
+
+def schema():
+    """Return the schema of an entry, with a key for each variant that has one."""
+    path = Path(__file__).with_name("schema.yaml")
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found["properties"] |= {v.KEY: v.SCHEMA for v in VARIANTS.values() if v.KEY}
+    return found
+
+
+def problems(config, entries, facts, reference_files):
+    """Yield what is wrong with experiments, and with the tables and figures that show them."""
+    models, attacks = config["models"], config["attacks"]
+    splits = [*BASES, *config["splits"]["parts"]]
+    for name, experiment in entries.items():
+        where = f"experiments.{name}"
+        yield from unknown(f"{where}.attack", "attack", experiment["attack"], attacks)
+        for key in ("sources", "victims"):
+            for model in experiment.get(key, []):
+                yield from unknown(f"{where}.{key}", "model", model, models)
+        for split in experiment["clean"]:
+            yield from unknown(f"{where}.clean", "split", split, splits)
+        for key in ("amplify", "noise"):
+            for level in experiment[key]:
+                if float(f"{level:g}") != level:
+                    yield (
+                        f"{where}.{key}: level {level!r} has more than the six digits that names "
+                        "hold; round it"
+                    )
+    yield from _tables(config["tables"], entries, reference_files)
+    yield from _grids(config, entries, splits)
+
+
+def _tables(tables, entries, reference_files):
+    for name, table in tables.items():
+        where = f"tables.{name}"
+        yield from unknown(f"{where}.experiment", "experiment", table["experiment"], entries)
+        if table["experiment"] in entries:
+            experiment = entries[table["experiment"]]
+            for key in ("amplify", "noise"):
+                for level in table[key]:
+                    if level not in experiment[key]:
+                        yield (
+                            f"{where}.{key}: level {level:g} is not among those of experiment "
+                            f"{table['experiment']}; add it there"
+                        )
+        if "printed" in table:
+            file, column = table["printed"], ROW_NAMES[table["kind"]]
+            yield from unknown(
+                f"{where}.printed", "file in workflow/reference", file, reference_files
+            )
+            if file in reference_files and column not in reference_files[file]:
+                yield (
+                    f"{where}.printed: {file} has no column {column}, so it is no table of kind "
+                    f"{table['kind']}"
+                )
+
+
+def _grids(config, entries, splits):
+    models, attacks = config["models"], config["attacks"]
+    sets = {(e["attack"], source) for e in entries.values() for source in e["sources"]}
+    for name, grid in config["figures"]["examples"].items():
+        where = f"figures.examples.{name}"
+        if set(grid) == {"attack", "source"}:
+            yield from unknown(f"{where}.attack", "attack", grid["attack"], attacks)
+            yield from unknown(f"{where}.source", "model", grid["source"], models)
+            known = grid["attack"] in attacks and grid["source"] in models
+            if known and (grid["attack"], grid["source"]) not in sets:
+                yield f"{where}: no experiment attacks {grid['source']} with {grid['attack']}"
+        elif set(grid) == {"images", "noise"}:
+            yield from unknown(f"{where}.images", "split", grid["images"], splits)
+        else:
+            yield f"{where} needs either attack and source, or images and noise"

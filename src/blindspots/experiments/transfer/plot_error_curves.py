@@ -1,0 +1,19 @@
+"""Plot victim error against RMS distortion for every source of one experiment."""
+
+from blindspots.experiments.transfer.figures import error_curves
+from blindspots.experiments.transfer.transfer_table import read_answers, read_cells
+from blindspots.steps.job import run
+from blindspots.steps.plotting import save_figure, setting
+from blindspots.summary.style import house_style
+
+
+def main(job, files):
+    cells = read_cells(files.transfer, job.upstream("transfer"))
+    answers = read_answers(files.answers, job.upstream("transfer"), cells)
+    with house_style():
+        figure = error_curves(cells, job.spec, setting(job.spec), answers)
+        save_figure(figure, (files.figure, files.pdf), job)
+
+
+if __name__ == "__main__":
+    run(main, reads="transfer answers provenance", writes="figure pdf provenance")

@@ -1,0 +1,139 @@
+"""The shared part of the steps that make rows of the transfer table: cells, old and new."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from blindspots.artifacts import write_record
+from blindspots.evaluation.transfer import (
+    AS_FOUND,
+    Context,
+    answers_of_all,
+    fooled_images,
+    transfer_counts,
+    variant_name,
+)
+from blindspots.experiments.transfer.bits import array_to_text, text_to_bits
+from blindspots.experiments.transfer.cells import CLEAN_RIGHT, CellCache
+from blindspots.progress import Progress
+from blindspots.steps.weights import load_network
+
+LOG = logging.getLogger(__name__)
+TOGETHER = 16  # victims in memory at one time
+
+
+def write_row(job, victim_files, output, device, *, pool, identity, found=None, source=None):
+    """Compute the missing cells of one row and write the row in the order of the configuration.
+
+    Parameters
+    ----------
+    job : blindspots.steps.job.Job
+        Its specification lists ``victims``, ``variants``, ``source``, ``seed``, ``attack``.
+    victim_files : list of path-like
+        The victims, in the order of the specification.
+    output : path-like
+        The row to write; the cells lie beside ``rows/``.
+    device : torch.device
+    pool : tuple
+        Images, labels (tensors), indices (ndarray) and base set of the images.
+    identity : list
+        What tells the perturbed images of this row from others.
+    found : dict, optional
+        Adversarial ``images``, ``success`` and ``targets``; absent for noise.
+    source : torch.nn.Module, optional
+        The network that the set was made for; absent for noise.
+    """
+    spec = job.spec
+    images, labels, indices, base = pool
+    truth = labels.cpu().numpy()
+    adversarial, extra = None, {}
+    if found is not None:
+        adversarial = found["images"]
+        extra = {key: found[key].cpu().numpy() for key in ("targets", "success")}
+    paths = dict(zip(spec["victims"], victim_files, strict=True))
+    study = Path(output).parents[3]  # above rows/<source>/seed<s>/
+    computing = [spec["versions"], spec["chunk"], job.threads, device.type]
+    code, _, _ = job.code.partition("-")
+    known = CellCache(study / "cells", job.code_of_modules(), identity, code, computing)
+    context = Context(
+        indices,
+        (base, spec["seed"]),
+        spec["chunk"],
+        labels,
+        None if found is None else found["targets"],
+        source,
+    )
+
+    def answers(networks, variant):
+        return answers_of_all(networks, variant, images, adversarial, context)
+
+    names, variants = spec["victims"], spec["variants"]
+    cells, right_of, computed, saved = [{} for _ in variants], {}, 0, 0
+    progress = Progress("cells", len(names) * len(variants))
+    for block in (names[start : start + TOGETHER] for start in range(0, len(names), TOGETHER)):
+        victims, digests = {}, {}
+        for name in block:
+            victims[name], about = load_network(paths[name], job.upstream("victims")[name], device)
+            digests[name] = about["content"]
+            right_of[name] = known.get(digests[name], CLEAN_RIGHT)
+        if new := {name: victims[name] for name in block if right_of[name] is None}:
+            clean, _ = answers(new, {"kind": "clean"})
+            for name in new:
+                right_of[name] = array_to_text(clean[name] == truth)
+                known.put(digests[name], CLEAN_RIGHT, right_of[name])
+        for number, variant in enumerate(variants):
+            counted = {name: known.get(digests[name], variant) for name in block}
+            missing = {name: victims[name] for name in block if counted[name] is None}
+            if missing:
+                networks = missing if source is None else {**missing, None: source}
+                answered, sizes = answers(networks, variant)
+                rms = _rms(variant, sizes, extra.get("success"))
+                for name in missing:
+                    right = text_to_bits(right_of[name], len(truth))
+                    counts = transfer_counts(
+                        answered[name], truth, right, source=answered.get(None), **extra
+                    )
+                    fooled = fooled_images(answered[name], truth, extra.get("success"))
+                    counted[name] = {**counts, "rms": rms, "fooled": array_to_text(fooled)}
+                    known.put(digests[name], variant, counted[name])
+            computed += len(missing)
+            cells[number] |= counted
+            progress.report(sum(map(len, cells)), "")
+        if computed > saved:  # a row that is killed goes on after the last block
+            known.save()
+            saved = computed
+    rows, fooled = [], []
+    for variant, counted in zip(variants, cells, strict=True):
+        for name, cell in counted.items():
+            counts = {key: value for key, value in cell.items() if key != "fooled"}
+            fooled.append(cell["fooled"])
+            rows.append(
+                {
+                    "source": spec["source"],
+                    "victim": name,
+                    "seed": spec["seed"],
+                    "attack": spec["attack"],
+                    "variant": variant_name(variant),
+                    **counts,
+                }
+            )
+    LOG.info("%d cells, %d of them computed now", len(rows), computed)
+    single = {
+        "indices": array_to_text(indices.astype("<i4")),
+        "right": list(right_of.values()),
+        "fooled": fooled,
+    }
+    if found is not None:
+        _, sizes = answers({}, {"kind": AS_FOUND})
+        single["rms"] = array_to_text(np.where(extra["success"], sizes, np.nan).astype("<f4"))
+    write_record(output, {**job.provenance(), "rows": rows, "answers": single})
+
+
+def _rms(variant, sizes, success):
+    """Return the RMS of a cell: the level asked for, or the mean of what was measured."""
+    if "level" in variant and not variant.get("clip"):
+        return variant["level"]
+    if success is not None:
+        sizes = sizes[success]
+    return float(np.mean(sizes)) if len(sizes) else None

@@ -1,0 +1,233 @@
+"""What a study consists of: its jobs, and all that is known of them before any is run.
+
+A specification holds all that determines the bytes of a job's output, and nothing else: resolved
+settings, versions of the libraries, and the digests of specification and code of the jobs it
+builds on. It is computed from configuration and sources alone, so a change anywhere changes the
+specification of everything downstream, whatever has been run before.
+"""
+
+from copy import deepcopy
+from functools import cached_property
+from shlex import quote
+
+from blindspots.artifacts import canonical_json
+from blindspots.data.facts import BASES
+from blindspots.data.sources.registry import source_of
+from blindspots.errors import UserError
+from blindspots.escapes import escape_rst
+from blindspots.models.makers.registry import maker_of
+from blindspots.steps import plan as core
+from blindspots.study.config import facts_of, validated
+from blindspots.study.files import data_root
+from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
+from blindspots.study.jobs import SHORT, Job
+from blindspots.study.kinds import KINDS
+from blindspots.study.libraries import NUMERIC, versions
+
+LONGEST = 120_000  # characters of a command, which may have 128 KiB; the rest is for the folder
+FEW = 100  # inputs that any command can name
+# What describes the jobs of each rule.
+RULES = {rule.__name__: rule for plan in (core, *KINDS.values()) for rule in plan.RULES}
+# Where the names that wildcards stand for are given.
+NAMED = {"model": "models", "attack": "attacks", "experiment": "experiments", "table": "tables"}
+
+
+def columns_of_files(folder):
+    """Return the columns of every CSV file of a folder, by the file's name."""
+    texts = {path.name: path.read_text(errors="replace") for path in folder.glob("*.csv")}
+    return {name: text.partition("\n")[0].split(",") for name, text in texts.items()}
+
+
+class Study:
+    """One configuration, checked, and the jobs that follow from it.
+
+    Parameters
+    ----------
+    config, schema : dict
+    reference : pathlib.Path
+        Folder of the printed numbers.
+    search_path : sequence of str
+        Where users' modules are looked for.
+    command_line : dict, optional
+        The part of the configuration that ``--config`` gave.
+
+    Attributes
+    ----------
+    facts : blindspots.data.facts.Facts
+        Of the data set.
+
+    Raises
+    ------
+    blindspots.errors.UserError
+        If the configuration has a mistake, or a file that it names is not what it should be.
+    """
+
+    def __init__(self, config, schema, reference, search_path, command_line=None):
+        self.reference = reference
+        self.search_path = search_path
+        columns = columns_of_files(reference)
+        self.config = validated(config, schema, columns, command_line)
+        self.facts = facts_of(self.config)
+        self.name = self.config["study"]
+        self.source = source_of(self.config["dataset"])
+        self.data_root = data_root(self.config)
+        self._jobs, self._code = {}, {}
+        for job in self.jobs:
+            _refuse_long(job, f"results/{self.name}/")
+
+    # What there is ---------------------------------------------------------------------------
+
+    @property
+    def seeds(self):
+        """Seeds of the study."""
+        return self.config["seeds"]
+
+    def experiments(self, kind):
+        """Return the experiments of a kind that are run, by name.
+
+        They are sorted: mappings that overlays merge have no order of their own.
+        """
+        chosen = self.config.get("run", self.config["experiments"])
+        entries = sorted(self.config["experiments"].items())
+        return {name: e for name, e in entries if name in chosen and e["kind"] == kind}
+
+    @cached_property
+    def jobs(self):
+        """Every job whose output is part of the study, inputs first."""
+        found = {}
+
+        def add(job):
+            if job not in found:
+                for other in job.upstream:
+                    add(other)
+                found[job] = True
+
+        for kind, plan in KINDS.items():
+            if entries := self.experiments(kind):
+                for job in plan.jobs(self, entries):
+                    add(job)
+        if attacks := dict.fromkeys(job.wildcards["attack"] for job in found if _is_set(job)):
+            self.used_attacks = list(attacks)
+            add(self.job("check_engines"))
+        return list(found)
+
+    def job(self, rule, **wildcards):
+        """Return the job of a rule with these wildcards.
+
+        Raises
+        ------
+        UserError
+            If the configuration has no entry of such a name, or the job is made from itself.
+        """
+        key = (rule, *sorted(wildcards.items()))
+        if key not in self._jobs:
+            for wildcard, section in NAMED.items():
+                name = wildcards.get(wildcard)
+                if name is not None and name not in self.config[section]:
+                    raise UserError(f"{section}: the configuration has no {wildcard} {name!r}")
+            self._jobs[key] = None
+            job = RULES[rule](self, **wildcards)
+            job.rule, job.wildcards = rule, wildcards
+            patterns = RULES[rule].outputs
+            job.outputs = {name: path.format(**wildcards) for name, path in patterns.items()}
+            folder = RULES[rule].__module__.rpartition(".")[0]
+            job.module = job.module or f"{folder}.{rule}"
+            job.code = job.like.code if job.like else self._code_of(job)
+            self._jobs[key] = job
+        if self._jobs[key] is None:
+            names = " ".join(map(str, wildcards.values()))
+            raise UserError(f"{rule.replace('_', ' ')} {names}: it would be made from itself")
+        return self._jobs[key]
+
+    def model(self, name, seed):
+        """Return the job that makes a model, whoever makes it."""
+        seeded = maker_of(self.config["models"][name]).SEEDED
+        return self.job("train_model", model=name, seed=seed if seeded else self.seeds[0])
+
+    def set(self, model, attack, seed):
+        """Return the job that makes an adversarial set."""
+        return self.job("generate_adversarial_set", model=model, attack=attack, seed=seed)
+
+    @cached_property
+    def used_models(self):
+        """Models that are made, in the order of the registry."""
+        made = {job.wildcards["model"] for job in self.jobs if job.rule == "train_model"}
+        return [name for name in self.config["models"] if name in made]
+
+    # What specifications say ------------------------------------------------------------------
+
+    def label(self, model):
+        """Return the name of a model in tables and figures."""
+        return self.config["models"][model].get("label", model)
+
+    def split(self, name):
+        """Return the description of a split, as `blindspots.data.splits` takes it."""
+        if name in BASES:
+            return {"of": name}
+        return {**self.config["splits"]["parts"][name], "seed": self.config["splits"]["seed"]}
+
+    def compute(self, stage, packages=()):
+        """Return what every job that computes with tensors depends on."""
+        return {
+            "device": self.config["device"],
+            "threads": self.config["threads"][stage],
+            "versions": versions((*NUMERIC, *packages)),
+        }
+
+    def captions(self):
+        """Return the configuration of what is run, for the report's captions.
+
+        Its texts are reStructuredText. One that is missing is the id or, of a description, the
+        architecture; only the caption of a table stays empty.
+        """
+        config = deepcopy(self.config)
+        if not isinstance(config["dataset"], str):
+            config["dataset"] = self.facts.title
+        config["models"] = {name: config["models"][name] for name in self.used_models}
+        for name, model in config["models"].items():
+            described = model["description"].strip() or model.get("architecture", "")
+            model |= {"label": escape_rst(self.label(name)), "description": escape_rst(described)}
+        run = {name for kind in KINDS for name in self.experiments(kind)}
+        config["experiments"] = {n: e for n, e in config["experiments"].items() if n in run}
+        for name, experiment in config["experiments"].items():
+            title = experiment.get("title", "").strip().rstrip(".")
+            experiment |= {"title": escape_rst(title or name)}
+        for table in config["tables"].values():
+            title = table["caption"].strip().rstrip(".")
+            table["caption"] = title and escape_rst(title)
+        return config
+
+    def _code_of(self, job):
+        """Return the fingerprints of the code that a job runs, in one word.
+
+        That of the step; those of modules that it looks up, behind their names; those of users'.
+        """
+        key = (job.module, job.modules, job.references)
+        if key not in self._code:
+            own = (f"{name.rpartition('.')[2]}={fingerprint(name)}" for name in job.modules)
+            users = (fingerprint_user_module(ref, self.search_path) for ref in job.references)
+            self._code[key] = "-".join([fingerprint(job.module), *own, *users])
+        return self._code[key]
+
+
+def _is_set(job):
+    return job.rule == "generate_adversarial_set"
+
+
+def _refuse_long(job, folder):
+    """Raise UserError if a command cannot hold what is said of a job: inputs and specification."""
+    several = {name: jobs for name, jobs in job.inputs.items() if not isinstance(jobs, Job)}
+    count = sum(map(len, several.values()))
+    if count < FEW and len(job.settings) < FEW:
+        return
+    paths = [path for those in job.input_paths().values() for path in those]
+    length = len(quote(canonical_json(job.settings))) + count * (SHORT + 3)
+    length += sum(len(folder) + len(path) + 1 for path in paths)
+    length += sum(len(n) + 3 for jobs in several.values() if isinstance(jobs, dict) for n in jobs)
+    if length > LONGEST:
+        most = max(several, key=lambda name: len(several[name]), default="")
+        what = f"{len(several[most])} {most}" if several else f"the settings of {job.rule}"
+        raise UserError(
+            f"{what} are more than one command can name; split the study into several, for "
+            "instance one for each seed"
+        )
