@@ -106,7 +106,7 @@ def test_more_names_than_test_labels(save):
 
 
 def test_title_is_one_line(save):
-    assert facts(save(small(), name="a\nb.npz")).title == r"a\nb"
+    assert facts(save(small(), name="a\n b\x1b[1m.c.npz")).title == "a b?[1m.c"
 
 
 def test_planning_reads_no_pixels_and_no_torch(save):

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from blindspots.data.catalogue import BASES
 from blindspots.errors import UserError
-from blindspots.escapes import printable
 
 ARRAYS = tuple(f"{base}_{kind}" for base in BASES for kind in ("images", "labels"))
 MAXIMUM = 255  # of uint8
@@ -105,7 +104,7 @@ def facts(path):
         raise UserError(f"{path} has a single class; a classifier needs two at least")
     _check_present(path, labels["train"], classes)
     return NpzFacts(
-        title=printable(Path(path).stem),
+        title=_line(Path(path).stem),
         sizes=sizes,
         shape=shapes["train"],
         classes=classes,
@@ -171,9 +170,14 @@ def _archive(path):
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
     except DAMAGE as error:
         raise UserError(
-            f"{path} is truncated, damaged or no .npz file ({printable(str(error)).rstrip('.')}); "
+            f"{path} is truncated, damaged or no .npz file ({_line(str(error)).rstrip('.')}); "
             "save it again by numpy.savez_compressed"
         ) from None
+
+
+def _line(text):
+    """Return a text as one line; what cannot be written is a question mark."""
+    return UNWRITABLE.sub("?", " ".join(text.split()))
 
 
 def _header(path, archive, name, wanted):
@@ -268,7 +272,7 @@ def _class_names(path, archive):
             raise UserError(f"{path}: the name of class {number} in classes is empty; give it one")
         if UNWRITABLE.search(name):
             raise UserError(
-                f"{path}: the name '{printable(name)}' in classes has control characters; write it "
+                f"{path}: the name {name!r} in classes has control characters; write it "
                 "on one line, without them"
             )
         if name in names[:number]:
