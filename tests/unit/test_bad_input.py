@@ -1048,7 +1048,7 @@ def test_folder_that_cannot_be_written(root, tmp_path, blocked):
             pytest.skip("root may write everywhere")
     before = sorted(tmp_path.rglob("*"))
     output = tmp_path / "results/data.safetensors"
-    options = ("--root", tmp_path, "--download", "0", "--to", output)
+    options = ("--to", output)
     done = run_step(root, "data.sources.digits", {"dataset": "digits"}, tmp_path, *options)
     said = "a file is where a folder should be" if blocked == "file" else "permission denied"
     line = told_in_one_line(done)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from blindspots.data.catalogue import BASES
+from blindspots.data.facts import BASES
 from blindspots.errors import UserError
 
 ARRAYS = tuple(f"{base}_{kind}" for base in BASES for kind in ("images", "labels"))

@@ -7,9 +7,12 @@ import torch
 from torch import nn
 
 from blindspots.models.admission import admit
+from blindspots.models.imagenet import tiny_darknet
+from blindspots.models.normalized import Normalized
 from blindspots.models.state import frozen, restored
 from blindspots.seeding import seeded
 
+TORCHVISION = "torchvision:"
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 
@@ -20,8 +23,10 @@ def build_network(architecture, shape, classes, seed):
     ----------
     architecture : dict
         ``kind``: ``softmax``, ``mlp`` (with ``widths``, ``activation``), ``autoencoder`` (with
-        ``units``), ``conv`` (with ``channels``, ``units``), or a user's ``module:factory``, called
-        as ``factory(shape, classes, **options)``.
+        ``units``), ``conv`` (with ``channels``, ``units``), ``tiny_darknet``, ``torchvision:NAME``,
+        or a user's ``module:factory``, called as ``factory(shape, classes, **options)``. With
+        ``normalize``, mapping ``mean`` and ``std`` to numbers for each channel, images are
+        normalised before.
     shape : tuple of int
         Shape of one image, (channels, height, width).
     classes : int
@@ -41,12 +46,16 @@ def build_network(architecture, shape, classes, seed):
         (`blindspots.models.admission.admit`).
     """
     kind = architecture["kind"]
-    build = _user_network if ":" in kind else BUILDERS[kind]
-    if ":" in kind:
+    users = ":" in kind and not kind.startswith(TORCHVISION)
+    build = _user_network if users else BUILDERS[kind.partition(":")[0]]
+    if users:
         with seeded(0):  # what the module draws belongs to no network
             importlib.import_module(kind.partition(":")[0])
     with seeded(seed):
-        return build(architecture, shape, classes)
+        network = build(architecture, shape, classes)
+    if "normalize" in architecture:
+        network = Normalized(network, **architecture["normalize"])
+    return network
 
 
 def linear_layers(network):
@@ -134,4 +143,21 @@ def _size(shape):
     return shape[0] * shape[1] * shape[2]
 
 
-BUILDERS = {"softmax": _softmax, "mlp": _mlp, "autoencoder": _autoencoder, "conv": _conv}
+def _tiny_darknet(architecture, shape, classes):
+    return tiny_darknet(classes)
+
+
+def _torchvision(architecture, shape, classes):
+    from blindspots.models.torchvision_models import torchvision_network  # slow to import
+
+    return torchvision_network(architecture["kind"].removeprefix(TORCHVISION), classes)
+
+
+BUILDERS = {
+    "softmax": _softmax,
+    "mlp": _mlp,
+    "autoencoder": _autoencoder,
+    "conv": _conv,
+    "tiny_darknet": _tiny_darknet,
+    "torchvision": _torchvision,
+}

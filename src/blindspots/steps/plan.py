@@ -14,15 +14,12 @@ def prepare_data(study):
     """The data set: pixels and labels of both base sets."""
     dataset = study.config["dataset"]
     named = dataset if isinstance(dataset, str) else next(iter(dataset))
-    content = study.source.content(dataset, study.data_root)
+    content = study.source.content(study.config, study.data_root)
     settings = {"dataset": named, "versions": versions(study.source.PACKAGES)}
     return Job(
         module=study.source.__name__,
         settings=settings | ({"content": content} if content else {}),
-        options={
-            "root": study.data_root,
-            "download": str(int(study.config["download"])),
-        },
+        options=study.source.options(study.config, study.data_root),
     )
 
 

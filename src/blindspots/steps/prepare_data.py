@@ -4,13 +4,15 @@ from blindspots.artifacts import write_tensors
 from blindspots.steps.job import run
 
 
-def prepare(load):
+def prepare(load, options=""):
     """Run the step.
 
     Parameters
     ----------
     load : callable
         ``load(job)`` returns a `blindspots.data.facts.Dataset`.
+    options : str
+        Names of what it is told besides, as for `blindspots.steps.job.run`.
     """
 
     def main(job, files):
@@ -26,4 +28,4 @@ def prepare(load):
             facts["names"] = data.facts.names
         write_tensors(files.data, tensors, job.provenance(facts=facts))
 
-    run(main, reads="", writes="data", options="root download")
+    run(main, reads="", writes="data", options=options)

@@ -7,7 +7,6 @@ import torch
 
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
-from blindspots.models.networks import build_network
 from blindspots.models.training import train_classifier, weight_decay
 from blindspots.progress import announce
 from blindspots.randomness import stable_seed
@@ -15,7 +14,7 @@ from blindspots.seeding import seeded
 from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images
-from blindspots.steps.weights import reloaded, save_network, weights_of
+from blindspots.steps.weights import built, code_of_others, reloaded, save_network, weights_of
 
 LOG = logging.getLogger(__name__)
 
@@ -31,16 +30,9 @@ def main(job, files):
         "classes": facts["classes"],
     }
     kind = spec["architecture"]["kind"]
-    try:
-        network = build_network(spec["architecture"], tuple(facts["shape"]), facts["classes"], seed)
+    network = built(about, seed)
+    with code_of_others(kind):
         _rehearse(network, about, spec["training"], images[:2], labels[:2])
-    except Exception as error:  # of a user's code, any
-        if ":" not in kind:
-            raise
-        reason = " ".join(str(error).split()) or "no message"
-        if not isinstance(error, ValueError | RuntimeError | ImportError):
-            reason = f"{type(error).__name__}: {reason}"
-        raise UserError(f"the network {kind} failed: {reason}") from error
     if ":" in kind:
         _announce(kind, network)
     network.to(device)

@@ -1,5 +1,7 @@
 """Trained networks as artifacts; shared by the steps that use them."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from safetensors.numpy import load, save
@@ -67,6 +69,38 @@ def reloaded(network, about):
             "drawn, or changes, that is neither parameter nor buffer"
         )
     return again.train()
+
+
+@contextmanager
+def code_of_others(kind):
+    """Make one sentence of whatever a user's network raises; of the project's own, leave it."""
+    try:
+        yield
+    except Exception as error:
+        if ":" not in kind or isinstance(error, UserError):
+            raise
+        reason = " ".join(str(error).split()) or "no message"
+        if not isinstance(error, ValueError | RuntimeError | ImportError):
+            reason = f"{type(error).__name__}: {reason}"
+        raise UserError(f"the network {kind} failed: {reason}") from error
+
+
+def built(about, seed):
+    """Return a network as it is described, with weights that are drawn.
+
+    Parameters
+    ----------
+    about : dict
+        ``architecture``, ``shape`` and ``classes``.
+    seed : int
+
+    Raises
+    ------
+    UserError
+        If a user's own code cannot build it.
+    """
+    with code_of_others(about["architecture"]["kind"]):
+        return build_network(about["architecture"], tuple(about["shape"]), about["classes"], seed)
 
 
 def load_network(path, job_digest, device):

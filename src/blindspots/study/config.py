@@ -67,8 +67,7 @@ def facts_of(config):
     UserError
         If a file that they are read from is not what it should be.
     """
-    dataset = config["dataset"]
-    return sources.source_of(dataset).facts(dataset, data_root(config))
+    return sources.source_of(config["dataset"]).facts(config, data_root(config))
 
 
 def _composed(schema, config):

@@ -7,13 +7,18 @@ PACKAGES = ("numpy", "scikit-learn")
 FACTS = Facts("UCI digits", {"train": 1297, "test": 500}, shape=(1, 8, 8), maximum=16)
 
 
-def facts(dataset, root):
+def facts(config, root):
     """Return the facts of the data set."""
     return FACTS
 
 
-def content(dataset, root):
+def content(config, root):
     """Return nothing: the digits are part of a library, whose version is known."""
+
+
+def options(config, root):
+    """Return what the step is told besides: nothing."""
+    return {}
 
 
 def load():

@@ -7,14 +7,19 @@ NAMES = tuple(CATALOGUE)
 PACKAGES = ("numpy",)
 
 
-def facts(dataset, root):
+def facts(config, root):
     """Return the facts of the data set, which its files are checked against."""
-    return facts_of(dataset)
+    return facts_of(config["dataset"])
 
 
-def content(dataset, root):
+def content(config, root):
     """Return what tells the content of every file apart from any other."""
-    return contents(dataset, root)
+    return contents(config["dataset"], root)
+
+
+def options(config, root):
+    """Return where the files lie, and whether missing ones may be fetched."""
+    return {"root": root, "download": str(int(config["download"]))}
 
 
 def load(job):
@@ -28,4 +33,4 @@ def load(job):
 if __name__ == "__main__":
     from blindspots.steps.prepare_data import prepare
 
-    prepare(load)
+    prepare(load, "root download")

@@ -4,19 +4,21 @@ A source has
 
 - ``NAMES``: values of ``dataset`` that it answers to, or ``KEY`` and ``SCHEMA``: the key of a
   mapping given there, and what its value may be;
-- ``facts(dataset, root)``: `blindspots.data.facts.Facts`, from headers;
-- ``content(dataset, root)``: what tells the content of its files apart from any other, for the
+- ``facts(config, root)``: `blindspots.data.facts.Facts`, from headers;
+- ``content(config, root)``: what tells the content of its files apart from any other, for the
   specification; None where there are no files;
+- ``options(config, root)``: what the step is told besides, on which no byte depends;
 - ``PACKAGES``: libraries whose version may change what is read;
 - ``load(job)``, from a `blindspots.steps.job.Job` to a `blindspots.data.facts.Dataset`, and a last
-  line that makes the module the step that writes the data: ``prepare(load)``.
+  line that makes the module the step that writes the data: ``prepare(load, names of its
+  options)``.
 
 Planning imports these modules, which therefore import numpy inside functions alone.
 """
 
-from blindspots.data.sources import digits, mnist_family
+from blindspots.data.sources import digits, mnist_family, npz
 
-SOURCES = (digits, mnist_family)
+SOURCES = (digits, mnist_family, npz)
 
 
 def source_of(dataset):

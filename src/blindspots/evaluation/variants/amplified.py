@@ -3,6 +3,7 @@
 from blindspots.evaluation.variants.levels import LEVELS, at_levels, clipped, name_with_level
 
 OF, KEY = "set", "amplify"
+PACKAGES = ()
 SCHEMA = {"description": "RMS levels to which perturbations are amplified", **LEVELS}
 name = name_with_level
 

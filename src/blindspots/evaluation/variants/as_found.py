@@ -1,6 +1,7 @@
 """Adversarial images as they were found."""
 
 OF, KEY, SCHEMA = "set", None, None
+PACKAGES = ()
 
 
 def name(variant):

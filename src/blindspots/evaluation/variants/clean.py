@@ -1,6 +1,7 @@
 """Clean images."""
 
 OF, KEY, SCHEMA = "images", None, None
+PACKAGES = ()
 
 
 def name(variant):

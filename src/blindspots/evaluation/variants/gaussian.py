@@ -3,6 +3,7 @@
 from blindspots.evaluation.variants.levels import LEVELS, at_levels, clipped, name_with_level
 
 OF, KEY = "images", "noise"
+PACKAGES = ()
 SCHEMA = {
     "description": "Standard deviations of the Gaussian noise that is compared with",
     **LEVELS,

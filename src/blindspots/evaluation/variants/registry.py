@@ -7,6 +7,7 @@ A variant has
   where every experiment has it;
 - ``variants(value, clip)``: what that value asks for, as a list of mappings: ``kind``, the module's
   name, and all else that determines the images; with ``level`` where their RMS is known beforehand;
+- ``PACKAGES``: libraries whose version may change the images, beside numpy and torch;
 - ``name(variant)``: its name in the tidy table;
 - ``perturb(variant, originals, adversarial, context)``: the images, from tensors (B, ...); the
   context is a `blindspots.evaluation.transfer.Context`.
@@ -14,11 +15,17 @@ A variant has
 Planning imports these modules, which therefore import torch inside functions alone.
 """
 
-from blindspots.evaluation.variants import amplified, as_found, clean, gaussian
+from blindspots.evaluation.variants import amplified, as_found, clean, gaussian, stored
 
 VARIANTS = {
-    module.__name__.rpartition(".")[2]: module for module in (as_found, amplified, clean, gaussian)
+    module.__name__.rpartition(".")[2]: module
+    for module in (as_found, amplified, clean, gaussian, stored)
 }
+
+
+def packages_of(variants):
+    """Return the libraries whose version may change some variants, beside numpy and torch."""
+    return tuple(sorted({p for v in variants for p in VARIANTS[v["kind"]].PACKAGES}))
 
 
 def modules_of(variants):

@@ -4,7 +4,8 @@ Rounded, as in our PNGs; truncated, the error of writers that cast without round
 also with the perturbation stretched first.
 """
 
-KEY = "stored"
+OF, KEY = "set", "stored"
+PACKAGES = ("pillow",)
 PNG, TRUNCATED, JPEG = "png", "truncated", "jpeg"
 SURVIVE = "survive"
 
@@ -14,7 +15,7 @@ SCHEMA = {
         "[{as: png, stretch: survive}] is what to publish"
     ),
     "type": "array",
-    "minItems": 1,
+    "default": [],
     "uniqueItems": True,
     "items": {
         "type": "object",
@@ -62,13 +63,15 @@ SCHEMA = {
 }
 
 
-def variants(value):
+def variants(value, clip):
     """Return the variants that an experiment's entry asks for.
 
     Parameters
     ----------
     value : list of dict
         As `SCHEMA` describes it.
+    clip : bool
+        Not looked at: what is stored is within [0, 1].
 
     Returns
     -------

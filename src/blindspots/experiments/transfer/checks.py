@@ -6,6 +6,7 @@ import yaml
 
 from blindspots.data.facts import BASES
 from blindspots.evaluation.variants.registry import VARIANTS
+from blindspots.models.makers.registry import maker_of
 from blindspots.study.sentences import unknown
 
 ROW_NAMES = {"models": "model", "matrix": "distorted_for", "levels": "distortion"}
@@ -29,6 +30,8 @@ def problems(config, entries, facts, reference_files):
         for key in ("sources", "victims"):
             for model in experiment.get(key, []):
                 yield from unknown(f"{where}.{key}", "model", model, models)
+                if model in models:
+                    yield from other_images(f"{where}.{key}", model, models[model], facts)
         for split in experiment["clean"]:
             yield from unknown(f"{where}.clean", "split", split, splits)
         for key in ("amplify", "noise"):
@@ -40,6 +43,16 @@ def problems(config, entries, facts, reference_files):
                     )
     yield from _tables(config["tables"], entries, reference_files)
     yield from _grids(config, entries, splits)
+
+
+def other_images(where, name, entry, facts):
+    """Yield a sentence if a model takes other images than those of the data set."""
+    shape, classes = maker_of(entry).takes(entry, facts)
+    if (shape, classes) != (facts.shape, facts.classes):
+        yield (
+            f"{where}: {name} takes images of shape {shape} and {classes} classes; those of "
+            f"{facts.title} have {facts.shape} and {facts.classes}; take it out of this experiment"
+        )
 
 
 def _tables(tables, entries, reference_files):

@@ -4,7 +4,7 @@ All of them together have one tidy table, from which the published ones are made
 """
 
 from blindspots.artifacts import file_digest
-from blindspots.evaluation.variants.registry import VARIANTS, modules_of
+from blindspots.evaluation.variants.registry import VARIANTS, modules_of, packages_of
 from blindspots.experiments.transfer.checks import problems, schema
 from blindspots.study.jobs import Job, figure, makes, table
 from blindspots.study.libraries import MARKUP, PLOTS, QUANTILES, TABLES, versions
@@ -102,9 +102,9 @@ def evaluate_transfer(study, model, seed, attack):
             "victims": names,
             "variants": variants,
             "chunk": study.config["chunk"],
-            **study.compute("evaluate"),
+            **study.compute("evaluate", packages_of(variants)),
         },
-        modules=modules_of(variants),
+        modules=modules_of([*variants, {"kind": "clean"}]),
     )
 
 
@@ -124,9 +124,9 @@ def evaluate_noise(study, pool, seed):
             "victims": names,
             "variants": variants,
             "chunk": study.config["chunk"],
-            **study.compute("evaluate"),
+            **study.compute("evaluate", packages_of(variants)),
         },
-        modules=modules_of(variants),
+        modules=modules_of([*variants, {"kind": "clean"}]),
     )
 
 

@@ -61,7 +61,7 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
         (base, spec["seed"]),
         spec["chunk"],
         labels,
-        None if found is None else found["targets"],
+        None if found is None or (found["targets"] < 0).any() else found["targets"],
         source,
     )
 

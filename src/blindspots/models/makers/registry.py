@@ -5,6 +5,7 @@ A maker has
 - ``KEY``: the key of a model's entry by which it is chosen; None for the one that is chosen else;
 - ``SCHEMA``: JSON schema of an entry, but for label and description, which every model may have;
 - ``SEEDED``: whether a model is made anew for every seed of a study;
+- ``takes(entry, facts)``: the shape of the images that a model takes, and its classes;
 - ``problems(where, entry, config, facts)``: sentences on what is wrong with an entry;
 - ``inputs(study, entry, seed)``: jobs that it builds on, by name: the data, other models, sets;
 - ``settings(study, entry, seed)``: what else determines its bytes;
@@ -15,9 +16,9 @@ A maker has
 Planning imports these modules, which therefore import torch inside functions alone.
 """
 
-from blindspots.models.makers import trained
+from blindspots.models.makers import trained, weights
 
-MAKERS = {"trained": trained}
+MAKERS = {"trained": trained, "weights": weights}
 
 
 def maker_of(entry):

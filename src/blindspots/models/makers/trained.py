@@ -12,7 +12,8 @@ SCHEMA = {
     "required": ["architecture", "split"],
     "properties": {
         "architecture": {
-            "description": "softmax, mlp, autoencoder, conv, or module:factory on the Python path",
+            "description": "softmax, mlp, autoencoder, conv, tiny_darknet, or module:factory on the "
+            "Python path",
             "$ref": "#/$defs/architecture",
         },
         "widths": {
@@ -85,6 +86,7 @@ ARCHITECTURE_KEYS = {
     "mlp": ("widths", "activation"),
     "autoencoder": ("units", "pretraining"),
     "conv": ("channels", "units"),
+    "tiny_darknet": (),
 }
 NEEDED = {
     "mlp": ("widths",),
@@ -96,6 +98,11 @@ OPTIMIZER_KEYS = {
     "adam": ("epochs", "batch_size", "learning_rate"),
     "sgd": ("epochs", "batch_size", "learning_rate", "momentum"),
 }
+
+
+def takes(entry, facts):
+    """Return the shape of the images that a model takes, and the number of its classes."""
+    return facts.shape, facts.classes
 
 
 def problems(where, entry, config, facts):
@@ -137,6 +144,8 @@ def architecture(entry):
             described[key] = entry[key]
     if entry["architecture"] == "mlp":
         described["activation"] = entry.get("activation", "sigmoid")
+    if "normalize" in entry:
+        described["normalize"] = entry["normalize"]
     return described
 
 
@@ -170,4 +179,5 @@ def options(study, entry):
 
 def references(entry):
     """Return the user's module that builds the network, if one does."""
-    return (entry["architecture"],) if ":" in entry["architecture"] else ()
+    kind = entry["architecture"]
+    return (kind,) if ":" in kind and not kind.startswith("torchvision:") else ()

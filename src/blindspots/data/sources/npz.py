@@ -1,0 +1,56 @@
+"""A user's images and labels in a NumPy archive: ``dataset: {npz: file.npz}``."""
+
+from blindspots.data.facts import Dataset, Facts
+from blindspots.data.npz import facts as read_facts
+from blindspots.data.root import below
+
+KEY = "npz"
+PACKAGES = ("numpy",)
+SCHEMA = {
+    "description": (
+        "An archive with train_images and test_images (uint8, N x H x W or N x H x W x C), "
+        "train_labels and test_labels, and classes, the names, if there are any; looked for in the "
+        "working directory, then in the data root"
+    ),
+    "$ref": "#/$defs/line",
+    "minLength": 1,
+}
+
+
+def facts(config, root):
+    """Return the facts of the data set, from the headers of the archive and its labels."""
+    found = read_facts(below(root, config["dataset"][KEY]))
+    named = found.class_names != [str(number) for number in range(found.classes)]
+    return Facts(
+        found.title,
+        found.sizes,
+        found.shape,
+        found.classes,
+        found.maximum,
+        found.class_names if named else None,
+    )
+
+
+def content(config, root):
+    """Return the digest of the archive."""
+    return read_facts(below(root, config["dataset"][KEY])).content
+
+
+def options(config, root):
+    """Return where the archive lies."""
+    return {"file": below(root, config["dataset"][KEY])}
+
+
+def load(job):
+    """Read the archive that was planned for."""
+    from blindspots.data.npz import load as read
+
+    path = job.options["file"]
+    images, labels = read(path, job.spec["content"])
+    return Dataset(images, labels, facts({"dataset": {KEY: path}}, "."))
+
+
+if __name__ == "__main__":
+    from blindspots.steps.prepare_data import prepare
+
+    prepare(load, "file")
