@@ -135,6 +135,7 @@ def test_the_power_method_is_below_the_matrix_and_that_below_the_frequencies():
         (2, 2, (3, 3), (1, 1), (2, 2), (6, 8)),
         (2, 5, (3, 3), (1, 1), (0, 0), (7, 8)),  # wide, without padding
         (3, 2, (4, 3), (2, 2), (0, 0), (8, 8)),
+        (3, 2, (4, 3), (2, 2), (0, 0), (9, 8)),
     ],
 )
 def test_where_the_circular_value_is_said_to_be_below_it_is(

@@ -274,12 +274,8 @@ def power_iteration(layer, iterations=ITERATIONS):
 
 def torus(layer):
     """Return height and width of the smallest torus that holds a zero-padded convolution."""
-    sides = []
-    for n, p, k, s in zip(layer.size, layer.padding, layer.kernel, layer.stride, strict=True):
-        # Wide paddings have windows without any cell of the image; they must not meet either.
-        side = max(n + p, k, n + 2 * p - k + 1)
-        sides.append(s * math.ceil(side / s))
-    return tuple(sides)
+    axes = zip(layer.size, layer.padding, layer.kernel, layer.stride, strict=True)
+    return tuple(s * math.ceil(max(n + p, k) / s) for n, p, k, s in axes)
 
 
 def _blocks(layer):
@@ -313,8 +309,8 @@ def _holds_without_torus(layer):
 
     It is so if the torus has at least as many outputs as inputs, and padding leaves none of those
     out that see the image: then the layer is the circular one on fewer inputs. It is also so if it
-    has no more outputs than inputs, and the torus is the image: then the layer has some of its
-    outputs.
+    has no more outputs than inputs, and there is no padding: then the layer has some of its
+    outputs, which see the image alone.
     """
     filters, channels = layer.weight.shape[0] // layer.groups, layer.weight.shape[1]
     inputs = channels * math.prod(layer.stride)
@@ -322,7 +318,7 @@ def _holds_without_torus(layer):
         p >= k - 1 for p, k in zip(layer.padding, layer.kernel, strict=True)
     ):
         return True
-    return filters <= inputs and torus(layer) == tuple(layer.size) and layer.padding == (0, 0)
+    return filters <= inputs and layer.padding == (0, 0)
 
 
 def _fits(layer):
