@@ -24,7 +24,8 @@ NAMES = [architecture["kind"] for architecture in ARCHITECTURES]
 
 
 def test_every_builder_is_tested():
-    assert set(NAMES) == set(BUILDERS)
+    # The other two have tests of their own: test_imagenet.py, test_torchvision.py.
+    assert set(NAMES) == set(BUILDERS) - {"tiny_darknet", "torchvision"}
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28)])

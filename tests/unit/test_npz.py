@@ -14,6 +14,8 @@ import pytest
 from blindspots.data.npz import facts, load
 from blindspots.errors import UserError
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+CAUGHT = {"capture_output": True, "text": True, "check": True}
 CIFAR = Path(os.environ.get("BLINDSPOTS_DATA", "data")) / "cifar10-subset.npz"
 TRAIN, TEST, SIDES, CLASSES = 8, 5, (4, 6), 4
 
@@ -120,7 +122,7 @@ def test_planning_reads_no_pixels_and_no_torch(save):
     found = facts(path)
     assert "damaged" in refused(path, lambda path: load(path, found.content))
     code = "import sys, blindspots.data.npz; print(*{'torch', 'numpy'} & set(sys.modules))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, **CAUGHT)
     assert ran.stdout.split() == []
 
 

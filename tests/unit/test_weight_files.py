@@ -19,6 +19,8 @@ from blindspots.errors import UserError
 from blindspots.models.weight_digest import describe
 from blindspots.models.weight_files import load_strictly, read_weights
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+CAUGHT = {"capture_output": True, "text": True, "check": True}
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
@@ -106,7 +108,7 @@ def test_planning_imports_no_torch():
     code = (
         "import sys, blindspots.models.weight_digest; print(*{'torch', 'numpy'} & {*sys.modules})"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, **CAUGHT)
     assert ran.stdout.split() == []
 
 

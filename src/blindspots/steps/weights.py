@@ -77,7 +77,7 @@ def code_of_others(kind):
     try:
         yield
     except Exception as error:
-        if ":" not in kind or isinstance(error, UserError):
+        if ":" not in kind:
             raise
         reason = " ".join(str(error).split()) or "no message"
         if not isinstance(error, ValueError | RuntimeError | ImportError):

@@ -141,8 +141,13 @@ class Study:
 
     def model(self, name, seed):
         """Return the job that makes a model, whoever makes it."""
-        seeded = maker_of(self.config["models"][name]).SEEDED
-        return self.job("train_model", model=name, seed=seed if seeded else self.seeds[0])
+        seeds = self.seeds_of(name)
+        return self.job("train_model", model=name, seed=seed if seed in seeds else seeds[0])
+
+    def seeds_of(self, model):
+        """Return the seeds that a model is made with: all, or the first where none counts."""
+        seeded = maker_of(self.config["models"][model]).SEEDED
+        return self.seeds if seeded else self.seeds[:1]
 
     def set(self, model, attack, seed):
         """Return the job that makes an adversarial set."""

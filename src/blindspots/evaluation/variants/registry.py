@@ -17,10 +17,8 @@ Planning imports these modules, which therefore import torch inside functions al
 
 from blindspots.evaluation.variants import amplified, as_found, clean, gaussian, stored
 
-VARIANTS = {
-    module.__name__.rpartition(".")[2]: module
-    for module in (as_found, amplified, clean, gaussian, stored)
-}
+MODULES = (as_found, amplified, clean, gaussian, stored)
+VARIANTS = {module.__name__.rpartition(".")[2]: module for module in MODULES}
 
 
 def packages_of(variants):

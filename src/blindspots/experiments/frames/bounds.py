@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from blindspots.errors import UserError
+from blindspots.experiments.frames.fields import FIELDS
 from blindspots.experiments.frames.initialisation import initial_bounds
 from blindspots.experiments.frames.operators import Dense, trace
 
@@ -20,11 +21,6 @@ DENSE_SIDE = 1568  # singular values that a matrix may have to be taken as it is
 DENSE_CELLS = 2**24  # its numbers: 128 MiB
 CHUNK = 2**22  # complex numbers at a time
 ITERATIONS, SETTLED = 60, 1e-6  # of the power method
-FIELDS = (
-    *("layer", "kind", "size", "lower", "power", "upper", "method"),
-    *("bound", "shape", "sigma_max", "product", "init_lower", "init_upper"),
-    *("module", "input", "stride", "groups"),
-)
 
 
 def frame_bounds(network, shape):

@@ -12,8 +12,8 @@ SCHEMA = {
     "required": ["architecture", "split"],
     "properties": {
         "architecture": {
-            "description": "softmax, mlp, autoencoder, conv, tiny_darknet, or module:factory on the "
-            "Python path",
+            "description": "softmax, mlp, autoencoder, conv, tiny_darknet, or "
+            "module:factory on the Python path",
             "$ref": "#/$defs/architecture",
         },
         "widths": {
