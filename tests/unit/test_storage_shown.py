@@ -14,12 +14,11 @@ from blindspots.errors import UserError
 from blindspots.evaluation import storage
 from blindspots.evaluation.intervals import wilson_interval
 from blindspots.evaluation.storage import LEVELS, png, stretch_to_survive
-from blindspots.evaluation.variants.stored import variants
+from blindspots.evaluation.variants.stored import in_words, name, variants
 from blindspots.experiments.transfer.checks import problems
 from blindspots.experiments.transfer.figures import example_grid
 from blindspots.experiments.transfer.plot_adversarial_examples import as_found, as_stored
 from blindspots.experiments.transfer.storage_tables import (
-    in_words,
     made_table,
     notes,
     numbers,
@@ -70,7 +69,7 @@ def test_each_source_is_measured_once_and_the_table_takes_all(config, study_of):
     assert pairs == [(source, seed) for source in sources for seed in (0, 1)]
     spec = json.loads(job.spec)
     assert spec["labels"]["M1p"] == "M1'" and spec["title"] == "Storage"
-    assert spec["stored"][-1] == {"kind": "stored", "as": "jpeg", "quality": 75, "stretch": 1.1}
+    assert spec["stored"][-1] == ["stored_jpeg_75_x1.1", "1.1 x, JPEG 75"]
 
 
 def test_a_grid_takes_the_model_only_where_images_are_stored(config, study_of):
@@ -174,7 +173,7 @@ def spec(**changed):
         "seeds": [0],
         "sources": ["B", "A"],
         "labels": {"A": "Model <A>", "B": "B"},
-        "stored": variants(WAYS, False),
+        "stored": [[name(way), in_words(way)] for way in variants(WAYS, False)],
     } | changed
 
 
@@ -208,27 +207,6 @@ def shown(described, cells, records):
     own = own_cells(cells, described)
     table = made_table(own, described, records)
     return numbers(table, described["labels"]), sections(table, own, described, records)
-
-
-def test_ways_in_words():
-    ways = [
-        {"as": "png"},
-        {"as": "truncated"},
-        {"as": "jpeg", "quality": 95},
-        {"as": "jpeg", "quality": 75, "stretch": 1.1},
-        {"as": "png", "stretch": 1.005},
-        {"as": "png", "stretch": 2},
-        SURVIVE,
-    ]
-    assert [in_words(way) for way in variants(ways, False)] == [
-        "PNG",
-        "cut off",
-        "JPEG 95",
-        "1.1 x, JPEG 75",
-        "1.005 x, PNG",
-        "2 x, PNG",
-        "until it survives, PNG",
-    ]
 
 
 def test_shares_are_those_counted_by_hand():

@@ -4,6 +4,7 @@ All of them together have one tidy table, from which the published ones are made
 """
 
 from blindspots.artifacts import file_digest
+from blindspots.evaluation.variants import stored
 from blindspots.evaluation.variants.registry import VARIANTS, modules_of, packages_of
 from blindspots.experiments.transfer.checks import problems, schema
 from blindspots.study.jobs import Job, figure, makes, table
@@ -204,7 +205,7 @@ def measure_storage(study, model, seed, attack):
             "base": study.split(entry["images"])["of"],
             "targets": entry["targets"],
             "chunk": study.config["chunk"],
-            **study.compute("evaluate"),
+            **study.compute("evaluate", stored.PACKAGES),
         },
     )
 
@@ -215,6 +216,7 @@ def tabulate_storage(study, experiment):
     entry = study.config["experiments"][experiment]
     shown = _shown(study, experiment)
     said = ("dataset", "seeds", "attack", "pool", "targets", "sources")
+    ways = stored.variants(entry["stored"], entry["clip"])
     return Job(
         inputs={
             "transfer": study.job("collect_transfer"),
@@ -228,8 +230,8 @@ def tabulate_storage(study, experiment):
             **{key: shown[key] for key in said},
             "labels": {source: study.label(source) for source in shown["sources"]},
             "title": entry.get("title", experiment),
-            "stored": VARIANTS["stored"].variants(entry["stored"], entry["clip"]),
-            "versions": versions((*TABLES, *MARKUP)),
+            "stored": [[stored.name(way), stored.in_words(way)] for way in ways],
+            "versions": versions((*TABLES, *MARKUP, *QUANTILES)),
         },
     )
 
@@ -283,7 +285,7 @@ def plot_adversarial_examples(study, grid):
     }
     if "stored" in entry:
         inputs["source"] = study.model(entry["source"], seed)
-        (way,) = VARIANTS["stored"].variants([entry["stored"]], True)
+        (way,) = stored.variants([entry["stored"]], True)
         settings |= {"stored": way, "targets": attack["targets"]}
     return Job(inputs=inputs, settings=settings)
 

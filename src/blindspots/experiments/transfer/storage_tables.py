@@ -3,7 +3,6 @@
 import pandas as pd
 
 from blindspots.evaluation.storage_table import AS_FOUND, storage_table
-from blindspots.evaluation.variants.stored import JPEG, PNG, SURVIVE, TRUNCATED, name
 
 LOW, HIGH = "_low", "_high"
 # Measures of `measure_storage` as a reader says them; shares are relative to ||grad m|| ||r||.
@@ -18,15 +17,6 @@ MEASURES = {
 }
 
 
-def in_words(variant):
-    """Return a way to store images as a reader says it, such as ``1.01 x, PNG``."""
-    formats = {PNG: "PNG", TRUNCATED: "cut off", JPEG: f"JPEG {variant.get('quality')}"}
-    way, stretch = formats[variant["as"]], variant.get("stretch")
-    if stretch is None:
-        return way
-    return f"{'until it survives' if stretch == SURVIVE else f'{stretch:.15g} x'}, {way}"
-
-
 def own_cells(cells, spec):
     """Return the cells of an experiment in which a source sees its own images, as it stored them.
 
@@ -35,9 +25,10 @@ def own_cells(cells, spec):
     cells : pandas.DataFrame
         The tidy transfer table, columns as in `blindspots.experiments.transfer.fields.FIELDS`.
     spec : dict
-        What is shown: ``attack``, ``sources``, ``stored``.
+        What is shown: ``attack``, ``sources``, and ``stored``, pairs of the name of a variant in
+        that table and the name that readers see.
     """
-    ways = [AS_FOUND, *map(name, spec["stored"])]
+    ways = [AS_FOUND, *(name for name, _ in spec["stored"])]
     own = cells[
         (cells["attack"] == spec["attack"])
         & cells["source"].isin(spec["sources"])
@@ -107,7 +98,7 @@ def sections(table, cells, spec, records):
     list of (str, str, pandas.DataFrame)
         Heading, notes and table, as `blindspots.summary.page.page` takes them.
     """
-    words = {AS_FOUND: "as found"} | {name(way): in_words(way) for way in spec["stored"]}
+    words = {AS_FOUND: "as found", **dict(spec["stored"])}
     still = "still misclassified" if spec["targets"] == "untargeted" else "target still hit"
     measured = {(record["source"], record["seed"]): record["measures"] for record in records}
     sizes = {(c.source, c.seed, c.variant): c.rms for c in cells.itertuples()}
