@@ -251,7 +251,8 @@ def test_untargeted_attacks_count_whatever_is_misclassified():
     table, (attacked, *_) = shown(described, untargeted, records())
     assert table["stored_png"].tolist() == [0.5, 0.625, 0.6, 0.75]
     assert "still misclassified" in attacked[0]
-    assert "a label other than the true one" in attacked[1]
+    assert "a label other than the true one" in attacked[1] and "third" not in attacked[1]
+    assert "a third label" in notes(spec())
 
 
 def test_seeds_have_a_row_each_and_the_notes_say_so():

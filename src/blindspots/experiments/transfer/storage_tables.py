@@ -157,6 +157,12 @@ def notes(spec):
         if spec["targets"] == "untargeted"
         else "the label that the attack aimed at"
     )
+    third = (
+        ""
+        if spec["targets"] == "untargeted"
+        else "Where the target is missed, the image may still be misclassified as a third label, "
+        "which a longer perturbation can favour: see n_fooled in transfer.csv. "
+    )
     seeds = spec["seeds"]
     if len(seeds) == 1:
         runs = f"Seed {seeds[0]}; in brackets 95 % Wilson intervals over images."
@@ -174,7 +180,7 @@ def notes(spec):
         "the perturbation is lengthened by this factor before. Until it survives: by 1.01 and, "
         "where that does not fool the source, in other ways, which ask the source. Margin: of the "
         "images as found, mean and quartiles in logits; the smaller it is the less survives. "
-        f"{runs}"
+        f"{third}{runs}"
     )
 
 
