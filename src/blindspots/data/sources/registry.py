@@ -16,9 +16,14 @@ A source has
 Planning imports these modules, which therefore import numpy inside functions alone.
 """
 
-from blindspots.data.sources import digits, mnist_family, npz
+from importlib import import_module
 
-SOURCES = (digits, mnist_family, npz)
+MODULES = (
+    "digits",
+    "mnist_family",
+    "npz",
+)
+SOURCES = tuple(import_module(f"blindspots.data.sources.{name}") for name in MODULES)
 
 
 def source_of(dataset):

@@ -3,8 +3,8 @@
 A variant has
 
 - ``OF``: ``"set"`` if it is made from adversarial images, ``"images"`` if from clean ones;
-- ``KEY`` and ``SCHEMA``: the key of an experiment that asks for it, and what its value may be; None
-  where every experiment has it;
+- ``KEY`` and ``SCHEMA``: the key of an experiment that asks for it, and what its value may be, with
+  a default; None where every experiment has it;
 - ``variants(value, clip)``: what that value asks for, as a list of mappings: ``kind``, the module's
   name, and all else that determines the images; with ``level`` where their RMS is known beforehand;
 - ``PACKAGES``: libraries whose version may change the images, beside numpy and torch;
@@ -15,10 +15,16 @@ A variant has
 Planning imports these modules, which therefore import torch inside functions alone.
 """
 
-from blindspots.evaluation.variants import amplified, as_found, clean, gaussian, stored
+from importlib import import_module
 
-MODULES = (as_found, amplified, clean, gaussian, stored)
-VARIANTS = {module.__name__.rpartition(".")[2]: module for module in MODULES}
+MODULES = (
+    "as_found",
+    "amplified",
+    "clean",
+    "gaussian",
+    "stored",
+)
+VARIANTS = {name: import_module(f"blindspots.evaluation.variants.{name}") for name in MODULES}
 
 
 def packages_of(variants):

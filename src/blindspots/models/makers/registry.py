@@ -16,9 +16,13 @@ A maker has
 Planning imports these modules, which therefore import torch inside functions alone.
 """
 
-from blindspots.models.makers import trained, weights
+from importlib import import_module
 
-MAKERS = {"trained": trained, "weights": weights}
+MODULES = (
+    "trained",
+    "weights",
+)
+MAKERS = {name: import_module(f"blindspots.models.makers.{name}") for name in MODULES}
 
 
 def maker_of(entry):
