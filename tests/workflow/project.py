@@ -1,15 +1,27 @@
 """A copy of the project in a folder of its own, and what tests do to it."""
 
+import atexit
 import os
 import re
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import yaml
+from forkserver import ForkServer
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = {"results", ".snakemake", ".venv", ".git", "data"}
+
+
+@cache
+def server():
+    """Return the process that forks for each run of snakemake."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
 
 
 def left_out(folder, names):
@@ -51,16 +63,11 @@ class Project:
 
     def snakemake(self, *arguments, cores=2, **environment):
         """Run snakemake and return the finished process."""
-        command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
-        return subprocess.run(
-            command,
-            cwd=self.path,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
+        command = ["--cores", str(cores), *map(str, arguments)]
+        with tempfile.TemporaryFile("w+") as output:
+            code = server().run(command, self.path, {**os.environ, **environment}, output)
+            output.seek(0)
+            return subprocess.CompletedProcess(command, code, output.read())
 
     def make(self, *arguments, **environment):
         """Run snakemake, which must succeed, and return what it printed."""
