@@ -230,7 +230,7 @@ def steps_of(sessions):
     for process in processes_of(sessions):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             match process.cmdline():
-                case [_, "-m", module, *_, output] if module.startswith("blindspots.steps."):
+                case [_, "-m", module, *_, output] if module.startswith("blindspots."):
                     steps.append(Step(process, module.rpartition(".")[2], output))
     return steps
 

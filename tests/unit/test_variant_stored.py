@@ -99,6 +99,13 @@ def test_names_tell_near_numbers_apart_and_equal_ones_not():
     assert json.dumps(whole) == json.dumps(point)
 
 
+def test_readers_see_other_names():
+    words = [stored.in_words(variant) for variant in stored.variants(WAYS, False)]
+    assert words[:4] == ["PNG", "cut off", "JPEG 95", "JPEG 75"]
+    assert words[4:7] == ["1.005 x, PNG", "1.01 x, PNG", "2 x, PNG"]
+    assert words[7:] == ["1.05 x, JPEG 95", "1.1 x, JPEG 75", "until it survives, PNG"]
+
+
 @pytest.mark.parametrize(
     ("way", "wanted"),
     [

@@ -15,8 +15,12 @@ from project import Project
 SABOTAGE = """
 import os, signal, sys
 steps, how, folder = os.environ.get("SABOTAGE", "::").split(":")
-modules = {f"blindspots.steps.{step}": step for step in steps.split()}
-if step := next((modules[part] for part in sys.orig_argv if part in modules), None):
+modules = {"prepare_data": "data.sources.digits"}
+for name in ("train_model", "generate_adversarial_set", "check_engines"):
+    modules[name] = f"steps.{name}"
+def module_of(step):
+    return f"blindspots.{modules.get(step, f'experiments.transfer.{step}')}"
+if step := next((s for s in steps.split() if module_of(s) in sys.orig_argv), None):
     flag = os.path.join(folder, f"{step} {how}")
     def once():
         try:

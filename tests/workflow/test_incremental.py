@@ -294,7 +294,7 @@ EDITS = {
             "the code of the step",
         ),
         "table": (
-            coded("summary/tables.py", 'HIGH = "_printed"', 'HIGH = "_print"'),
+            coded("experiments/transfer/tables.py", 'HIGH = "_printed"', 'HIGH = "_print"'),
             TABLES,
             "summary, transfer: the code of the step",
         ),

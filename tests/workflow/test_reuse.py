@@ -123,11 +123,12 @@ def test_two_studies_of_one_checkout_keep_their_own_settings(template, tmp_path)
     other = other.replace("from blindspots as bs", "from other as other")
     importer = Importer(tmp_path, template, IMPORT + other)
     config = yaml.safe_load(importer.config.read_text())
+    config["robustness"]["dataset"] = "mnist"  # which is read from a folder
     config["other"] = {**config["robustness"], "study": "other", "data_root": "there"}
     importer.config.write_text(yaml.safe_dump(config))
     targets = ("out/tiny/data.safetensors", "out/other/data.safetensors")
     plan = importer.make("--dry-run", "--printshellcmds", *targets, BLINDSPOTS_DATA="")
-    roots = re.findall(r"--root (\S+) .* --output (\S+)", plan)
+    roots = re.findall(r"--root (\S+) .*--to (\S+)", plan)
     assert sorted(roots) == sorted(zip(("data", "there"), targets, strict=True))
 
 

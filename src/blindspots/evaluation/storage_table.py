@@ -37,8 +37,8 @@ def storage_table(cells, counted="target_hit", margins=None):
     Parameters
     ----------
     cells : pandas.DataFrame
-        The tidy transfer table, columns as in `blindspots.evaluation.fields.FIELDS`. Used are the
-        rows in which a source is its own victim, as found and stored.
+        The tidy transfer table, columns as in `blindspots.experiments.transfer.fields.FIELDS`.
+        Used are the rows in which a source is its own victim, as found and stored.
     counted : str
         The column that is counted: ``target_hit``, or ``n_fooled`` for an untargeted attack.
     margins : pandas.DataFrame, optional

@@ -12,8 +12,9 @@ from torch import nn
 from blindspots.escapes import escape_markdown
 from blindspots.experiments.frames.bounds import frame_bounds
 from blindspots.experiments.frames.figures import frame_figure
-from blindspots.experiments.frames.tables import PRINTED, frame_tables, to_markdown
+from blindspots.experiments.frames.tables import PRINTED, frame_tables
 from blindspots.models.networks import build_network
+from blindspots.summary.markdown import to_markdown
 from blindspots.summary.page import page
 from blindspots.summary.style import house_style
 

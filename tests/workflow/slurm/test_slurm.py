@@ -23,7 +23,7 @@ import os, sys, time
 from pathlib import Path
 words, flags = sys.orig_argv, Path(os.environ["HANG_FLAGS"])
 if "blindspots.steps.train_model" in words:
-    model = Path(words[words.index("--output") + 1]).parent.name
+    model = Path(words[words.index("--to") + 1]).parent.name
     if model in os.environ["HANG"]:
         try:
             with open(flags / model, "x") as flag:

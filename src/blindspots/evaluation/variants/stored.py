@@ -97,6 +97,15 @@ def name(variant):
     return "_".join(parts)
 
 
+def in_words(variant):
+    """Return the name of a variant that readers see, such as ``1.1 x, JPEG 75``."""
+    formats = {PNG: "PNG", TRUNCATED: "cut off", JPEG: f"JPEG {variant.get('quality')}"}
+    stored, stretch = formats[variant["as"]], variant.get("stretch")
+    if stretch is None:
+        return stored
+    return f"{'until it survives' if stretch == SURVIVE else f'{stretch:.15g} x'}, {stored}"
+
+
 def perturb(variant, originals, adversarial, context):
     """Return adversarial images as they are read back from files.
 

@@ -4,7 +4,6 @@ import math
 
 import pandas as pd
 
-from blindspots.escapes import escape_markdown
 from blindspots.experiments.frames.initialisation import initial_bounds
 
 PRINTED = "Szegedy et al. 2013, table 5: AlexNet"
@@ -55,17 +54,6 @@ def frame_tables(table, printed):
         sections.append((str(model), notes, pd.DataFrame(_of_model(rows))))
         notes = ""  # they are the same for all
     return [*sections, (PRINTED, PRINTED_NOTES, pd.DataFrame(_of_print(printed)))]
-
-
-def to_markdown(sections):
-    """Return `frame_tables` as Markdown."""
-    texts = []
-    for heading, notes, table in sections:
-        body = table.map(lambda cell: " ".join(map(escape_markdown, cell)))
-        body = body.to_markdown(index=False, disable_numparse=True)
-        parts = [f"### {escape_markdown(heading)}", escape_markdown(notes), body]
-        texts.append("\n\n".join(filter(None, parts)) + "\n")
-    return "\n".join(texts)
 
 
 def _notes(table):

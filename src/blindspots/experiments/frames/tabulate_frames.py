@@ -4,8 +4,9 @@ import pandas as pd
 
 from blindspots.artifacts import read_record, write_sidecar, write_text
 from blindspots.experiments.frames.fields import FIELDS
-from blindspots.experiments.frames.tables import frame_tables, to_markdown
+from blindspots.experiments.frames.tables import frame_tables
 from blindspots.steps.job import run
+from blindspots.summary.markdown import to_markdown
 from blindspots.summary.page import page
 
 

@@ -9,6 +9,7 @@ from blindspots.evaluation.variants.registry import VARIANTS
 from blindspots.models.makers.registry import maker_of
 from blindspots.study.sentences import unknown
 
+CHANNELS = (1, 3)  # of images that are stored as files
 ROW_NAMES = {"models": "model", "matrix": "distorted_for", "levels": "distortion"}
 
 
@@ -34,6 +35,7 @@ def problems(config, entries, facts, reference_files):
                     yield from other_images(f"{where}.{key}", model, models[model], facts)
         for split in experiment["clean"]:
             yield from unknown(f"{where}.clean", "split", split, splits)
+        yield from _stored(where, experiment, facts)
         for key in ("amplify", "noise"):
             for level in experiment[key]:
                 if float(f"{level:g}") != level:
@@ -42,7 +44,7 @@ def problems(config, entries, facts, reference_files):
                         "hold; round it"
                     )
     yield from _tables(config["tables"], entries, reference_files)
-    yield from _grids(config, entries, splits)
+    yield from _grids(config, entries, splits, facts)
 
 
 def other_images(where, name, entry, facts):
@@ -52,6 +54,29 @@ def other_images(where, name, entry, facts):
         yield (
             f"{where}: {name} takes images of shape {shape} and {classes} classes; those of "
             f"{facts.title} have {facts.shape} and {facts.classes}; take it out of this experiment"
+        )
+
+
+def _stored(where, experiment, facts):
+    """Yield what keeps the images of an experiment from being stored and looked at."""
+    if not experiment["stored"]:
+        return
+    if any("quality" in way for way in experiment["stored"]):
+        yield from _no_picture(f"{where}.stored", facts)
+    for source in experiment["sources"]:
+        if source not in experiment.get("victims", experiment["sources"]):
+            yield (
+                f"{where}.victims: {source} is not among them, and its stored images are shown to "
+                "itself; add it, or take stored out"
+            )
+
+
+def _no_picture(where, facts):
+    """Yield a sentence if images of the data set cannot be written as PNG or JPEG."""
+    if facts.shape[0] not in CHANNELS:
+        yield (
+            f"{where}: PNG and JPEG hold one or three channels; images of {facts.title} have "
+            f"{facts.shape[0]}"
         )
 
 
@@ -80,12 +105,14 @@ def _tables(tables, entries, reference_files):
                 )
 
 
-def _grids(config, entries, splits):
+def _grids(config, entries, splits, facts):
     models, attacks = config["models"], config["attacks"]
     sets = {(e["attack"], source) for e in entries.values() for source in e["sources"]}
     for name, grid in config["figures"]["examples"].items():
         where = f"figures.examples.{name}"
-        if set(grid) == {"attack", "source"}:
+        if "stored" in grid:
+            yield from _no_picture(f"{where}.stored", facts)
+        if set(grid) - {"stored"} == {"attack", "source"}:
             yield from unknown(f"{where}.attack", "attack", grid["attack"], attacks)
             yield from unknown(f"{where}.source", "model", grid["source"], models)
             known = grid["attack"] in attacks and grid["source"] in models
@@ -93,5 +120,7 @@ def _grids(config, entries, splits):
                 yield f"{where}: no experiment attacks {grid['source']} with {grid['attack']}"
         elif set(grid) == {"images", "noise"}:
             yield from unknown(f"{where}.images", "split", grid["images"], splits)
+        elif set(grid) == {"images", "noise", "stored"}:
+            yield f"{where}.stored: only adversarial images are shown as stored; take it out"
         else:
             yield f"{where} needs either attack and source, or images and noise"

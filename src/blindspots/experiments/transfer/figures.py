@@ -230,7 +230,7 @@ def distortion_distributions(distortions, title):
     return figure
 
 
-def example_grid(rows, title):
+def example_grid(rows, title, framed=()):
     """Show images beside their distorted counterparts, one row for each class.
 
     Odd columns are originals and even ones their counterparts, as in figure 7 of Szegedy et al.
@@ -242,6 +242,8 @@ def example_grid(rows, title):
         For each row's name, its pairs: original and distorted image, both of shape (H, W), and a
         note below the distorted one.
     title : str
+    framed : collection of (str, int)
+        Row's name and position in the row of the pairs whose distorted image has a red frame.
     """
     pairs = max(1, *(len(row) for row in rows.values()))
     height = 0.88 if any(note for row in rows.values() for *_, note in row) else 0.76
@@ -259,6 +261,9 @@ def example_grid(rows, title):
             for ax, image in zip(line[2 * column :], (original, distorted), strict=False):
                 ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             line[2 * column + 1].set_xlabel(note, fontsize=6, labelpad=1.5)
+            if (name, column) in framed:
+                frame = line[2 * column + 1].spines
+                frame[:].set(visible=True, color="red", linewidth=1.5)
     for column, ax in enumerate(axes[0]):
         ax.set_title(("original", "distorted")[column % 2], fontsize=7, pad=3)
     figure.suptitle(textwrap.fill(title, 20 * pairs))

@@ -4,6 +4,7 @@ All of them together have one tidy table, from which the published ones are made
 """
 
 from blindspots.artifacts import file_digest
+from blindspots.evaluation.variants import stored
 from blindspots.evaluation.variants.registry import VARIANTS, modules_of, packages_of
 from blindspots.experiments.transfer.checks import problems, schema
 from blindspots.study.jobs import Job, figure, makes, table
@@ -23,6 +24,8 @@ def jobs(study, entries):
     for name in entries:
         for plot in (plot_transfer, plot_error_curves, plot_distortions):
             yield study.job(plot.__name__, experiment=name)
+        if entries[name]["stored"]:
+            yield study.job("tabulate_storage", experiment=name)
     for name, entry in study.config["figures"]["examples"].items():
         if "source" not in entry:
             yield study.job("plot_noise_examples", grid=name)
@@ -188,6 +191,51 @@ def tabulate(study, table):
     )
 
 
+@makes(record="storage/{model}/seed{seed}/{attack}.json")
+def measure_storage(study, model, seed, attack):
+    """The margins of one adversarial set, and those that it needs to be stored."""
+    entry = study.config["attacks"][attack]
+    return Job(
+        inputs={
+            "data": study.job("prepare_data"),
+            "set": study.set(model, attack, seed),
+            "model": study.model(model, seed),
+        },
+        settings={
+            "base": study.split(entry["images"])["of"],
+            "targets": entry["targets"],
+            "chunk": study.config["chunk"],
+            **study.compute("evaluate", stored.PACKAGES),
+        },
+    )
+
+
+@makes(**table("storage/{experiment}", "md", "html"))
+def tabulate_storage(study, experiment):
+    """How many adversarial images survive being stored, and by what margins."""
+    entry = study.config["experiments"][experiment]
+    shown = _shown(study, experiment)
+    said = ("dataset", "seeds", "attack", "pool", "targets", "sources")
+    ways = stored.variants(entry["stored"], entry["clip"])
+    return Job(
+        inputs={
+            "transfer": study.job("collect_transfer"),
+            "records": [
+                study.job("measure_storage", model=source, seed=seed, attack=shown["attack"])
+                for source in shown["sources"]
+                for seed in study.seeds
+            ],
+        },
+        settings={
+            **{key: shown[key] for key in said},
+            "labels": {source: study.label(source) for source in shown["sources"]},
+            "title": entry.get("title", experiment),
+            "stored": [[stored.name(way), stored.in_words(way)] for way in ways],
+            "versions": versions((*TABLES, *MARKUP, *QUANTILES)),
+        },
+    )
+
+
 @makes(**figure("figures/transfer/{experiment}"))
 def plot_transfer(study, experiment):
     """The victim error of every pair of source and victim."""
@@ -223,19 +271,23 @@ def plot_distortions(study, experiment):
 
 @makes(**figure("figures/adversarial_examples/{grid}", "png"))
 def plot_adversarial_examples(study, grid):
-    """Adversarial images of one model beside their originals."""
+    """Adversarial images of one model beside their originals, as found or as a file has them."""
     entry = study.config["figures"]["examples"][grid]
-    return Job(
-        inputs={
-            "data": study.job("prepare_data"),
-            "set": study.set(entry["source"], entry["attack"], study.seeds[0]),
-        },
-        settings={
-            "label": study.label(entry["source"]),
-            "base": study.split(study.config["attacks"][entry["attack"]]["images"])["of"],
-            "versions": versions((*PLOTS, "torch")),
-        },
-    )
+    attack, seed = study.config["attacks"][entry["attack"]], study.seeds[0]
+    inputs = {
+        "data": study.job("prepare_data"),
+        "set": study.set(entry["source"], entry["attack"], seed),
+    }
+    settings = {
+        "label": study.label(entry["source"]),
+        "base": study.split(attack["images"])["of"],
+        "versions": versions((*PLOTS, "torch")),
+    }
+    if "stored" in entry:
+        inputs["source"] = study.model(entry["source"], seed)
+        (way,) = stored.variants([entry["stored"]], True)
+        settings |= {"stored": way, "targets": attack["targets"]}
+    return Job(inputs=inputs, settings=settings)
 
 
 @makes(**figure("figures/noise_examples/{grid}", "png"))
@@ -258,6 +310,8 @@ RULES = (
     evaluate_noise,
     collect_transfer,
     tabulate,
+    measure_storage,
+    tabulate_storage,
     plot_transfer,
     plot_error_curves,
     plot_distortions,

@@ -1,16 +1,62 @@
-"""Show adversarial images of one model beside their originals."""
+"""Show adversarial images of one model beside their originals, as found or as PNGs hold them."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 from blindspots.artifacts import read_tensors
+from blindspots.evaluation.distortion import rms_distortion
+from blindspots.evaluation.storage import png, refuse_truncated, stretched
+from blindspots.evaluation.variants import stored
 from blindspots.experiments.transfer.figures import example_grid, first_of_each_class
+from blindspots.models.inference import answers_of, logits_of
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images
 from blindspots.steps.plotting import save_figure
+from blindspots.steps.weights import load_network
 from blindspots.summary.style import house_style
 
 PAIRS = 4
+
+
+@dataclass
+class Shown:
+    """Adversarial images that are shown: pixels (B, C, H, W), and for each what is said of it.
+
+    Attributes
+    ----------
+    images, rms : ndarray of float32
+    answers : ndarray of int64, shape (B,)
+        What the source says they are.
+    lost : ndarray of bool, shape (B,)
+        Whether the source is no longer fooled: gives another label than the target or, if the
+        attack had none, the true one.
+    how : str
+        What was done to them, for the title.
+    """
+
+    images: np.ndarray
+    rms: np.ndarray
+    answers: np.ndarray
+    lost: np.ndarray
+    how: str = ""
+
+    def notes(self):
+        """Return what stands below each."""
+        marks = np.where(self.lost, "lost: ", "→")
+        lines = zip(marks, self.answers, self.rms, strict=True)
+        return [f"{mark}{answer}, RMS {rms:.3f}" for mark, answer, rms in lines]
+
+    def in_words(self):
+        """Return how large the perturbations are, and how many images are lost."""
+        if not len(self.rms):
+            return "no attack succeeded"
+        size = f"those shown: mean RMS {self.rms.mean():.3f}"
+        if not self.lost.any():
+            return size
+        return f"{size}; {self.lost.sum()} of {len(self.lost)} are lost (framed)"
 
 
 def main(job, files):
@@ -19,25 +65,78 @@ def main(job, files):
     images, _, _, facts = load_images(
         files.data, job.upstream("data"), {"of": spec["base"]}, torch.device("cpu")
     )
-    originals = images.numpy()[found["indices"], 0]
     chosen = first_of_each_class(found["labels"], facts["classes"], PAIRS, found["success"])
-    rows = {
-        str(label): [
-            (
-                originals[i],
-                found["images"][i, 0],
-                f"→{found['targets'][i]}, RMS {found['rms'][i]:.3f}",
-            )
-            for i in positions
-        ]
-        for label, positions in enumerate(chosen)
-    }
-    rms = found["rms"][np.concatenate(chosen)]
-    size = f"those shown: mean RMS {rms.mean():.3f}" if len(rms) else "no attack succeeded"
+    places = np.concatenate(chosen)
+    originals = images[found["indices"][places]]
+    shown = as_found(found, places)
+    if files.source and len(places):
+        network, _ = load_network(files.source[0], job.upstream("source"), torch.device("cpu"))
+        shown = as_stored(found, places, originals, network, spec["stored"], spec["targets"])
+    pairs = zip(originals.numpy()[:, 0], shown.images[:, 0], shown.notes(), strict=True)
+    rows = {str(label): [next(pairs) for _ in row] for label, row in enumerate(chosen)}
+    columns = [
+        (str(label), column) for label, row in enumerate(chosen) for column in range(len(row))
+    ]
+    framed = {place for place, lost in zip(columns, shown.lost, strict=True) if lost}
+    title = f"Adversarial examples for {spec['label']}{shown.how}, {shown.in_words()}"
     with house_style():
-        figure = example_grid(rows, f"Adversarial examples for {spec['label']}, {size}")
-        save_figure(figure, (files.figure, files.pdf), job)
+        save_figure(example_grid(rows, title, framed), (files.figure, files.pdf), job)
+
+
+def as_found(found, places):
+    """Return some images of a set as the attack found them."""
+    nothing = np.zeros(len(places), bool)
+    return Shown(*(found[name][places] for name in ("images", "rms", "targets")), nothing)
+
+
+def as_stored(found, places, originals, network, way, targets):
+    """Return some images of a set as they are read back from PNG files.
+
+    Parameters
+    ----------
+    found : dict of str to ndarray
+        The set.
+    places : ndarray of int
+        Positions of the images in it, successes only.
+    originals : torch.Tensor of float32, shape (B, C, H, W)
+    network : torch.nn.Module
+        The one attacked.
+    way : dict
+        As `blindspots.evaluation.variants.stored.variants` returns it.
+    targets : str
+        Of the attack: ``untargeted``, or another rule.
+
+    Returns
+    -------
+    Shown
+    """
+    some = {n: torch.from_numpy(found[n][places]) for n in ("images", "labels", "targets")}
+    # As in the transfer table: where an attack found no target, any wrong label will do.
+    goal = None if (found["targets"] < 0).any() else some["targets"]
+    context = SimpleNamespace(
+        source=network, labels=some["labels"], targets=goal, chunk=len(places)
+    )
+    images = png(stored.perturb(way, originals, some["images"], context))
+    how = ", as 8-bit PNG"
+    stretch = way.get("stretch")
+    if stretch == stored.SURVIVE:
+        how += ", stretched until they survive"
+    else:
+        meant = some["images"]
+        if stretch is not None:
+            meant = stretched(meant, originals, stretch)
+            how += f", stretched by {stretch:.15g}"
+        refuse_truncated(images, meant)
+    answers = answers_of(logits_of(network, images, len(images), name="the source model"))
+    lost = answers == some["labels"] if targets == "untargeted" else answers != some["targets"]
+    return Shown(
+        images.numpy(),
+        rms_distortion(images, originals).numpy(),
+        answers.numpy(),
+        lost.numpy(),
+        how,
+    )
 
 
 if __name__ == "__main__":
-    run(main, reads="data set", writes="figure pdf provenance")
+    run(main, reads="data set source*", writes="figure pdf provenance")

@@ -60,6 +60,33 @@ use rule step as tabulate with:
         **job("tabulate"),
 
 
+use rule step as measure_storage with:
+    """Measure the margins of one adversarial set, and those that it needs to be stored."""
+    input:
+        unpack(inputs("measure_storage")),
+    output:
+        **outputs("measure_storage"),
+    log:
+        "<study>/logs/measure_storage/{model}-seed{seed}-{attack}.log",
+    threads: study.config["threads"]["evaluate"]
+    resources:
+        **needs(4000, 30, gpu=gpus),
+    params:
+        **job("measure_storage"),
+
+
+use rule step as tabulate_storage with:
+    """Show how many adversarial images survive being stored: CSV, Markdown and a web page."""
+    input:
+        unpack(inputs("tabulate_storage")),
+    output:
+        **outputs("tabulate_storage", html=shown(PAPER, "Storage", table="{experiment}")),
+    log:
+        "<study>/logs/tabulate_storage/{experiment}.log",
+    params:
+        **job("tabulate_storage"),
+
+
 use rule step as plot_transfer with:
     """Plot the victim error of every pair of source and victim as heat maps."""
     input:
@@ -108,7 +135,7 @@ use rule step as plot_distortions with:
 
 
 use rule step as plot_adversarial_examples with:
-    """Show adversarial images of one model beside their originals."""
+    """Show adversarial images of one model beside their originals, as found or stored."""
     input:
         unpack(inputs("plot_adversarial_examples")),
     output:
