@@ -233,6 +233,14 @@ def test_chain_is_made_from_the_earlier_model_and_its_set(extended):
     assert all(header["network"] == told["B"]["network"] for header in told.values())
 
 
+def test_report_shows_what_has_been_added(extended):
+    """With captions, in which the title of the experiment stands."""
+    extended.make("--report", "report.html")
+    page = (extended.path / "report.html").read_text()
+    assert "<strong>Sure and wrong.</strong> Mean probability" in page
+    assert "for the models of experiment" in page
+
+
 def test_chain_that_bites_its_tail_is_refused(extended):
     """In a sentence, before anything runs: a model of itself, and of its own adversarial set."""
     for model, change in (

@@ -19,6 +19,7 @@ COMMANDS = {
     "make bundle STUDY=digits": "test_reuse.py, with another study",
     "snakemake --workflow-profile profiles/slurm": "slurm/test_slurm.py",
     "make run STUDY=mnist": "test_mnist_study_is_planned",
+    "make run STUDY=szegedy2013": "test_study_of_the_paper_is_planned",
     "make run STUDY=name": "test_unknown_study_is_told",
     "snakemake --cores 2": "project.py",
     "snakemake --unlock": "test_failures.py",
@@ -66,9 +67,21 @@ def test_mnist_study_is_planned(fresh):
     assert len([job for job in jobs if job.startswith("generate_adversarial_set")]) == 9
 
 
+def test_study_of_the_paper_is_planned(fresh):
+    """All of it, in a folder of its own."""
+    fresh.config.write_text((ROOT / "config.yaml").read_text())
+    plain = fresh.planned("all", "--configfile", "studies/mnist.yaml")
+    jobs = fresh.planned("all", "--configfile", "studies/szegedy2013.yaml")
+    assert jobs > plain and {job.split()[0] for job in jobs - plain} >= {
+        "measure_frames",
+        "tabulate_frames",
+        "plot_frames",
+    }
+
+
 def test_unknown_study_is_told(fresh):
     command = ["make", "run", "STUDY=name"]
     done = subprocess.run(command, cwd=fresh.path, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "there is no studies/name.yaml; known studies: digits mnist" in done.stderr
+    assert "there is no studies/name.yaml; known studies: digits mnist szegedy2013" in done.stderr
     assert not (fresh.path / ".venv").exists()
