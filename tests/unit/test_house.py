@@ -57,8 +57,12 @@ def rich(tmp_path_factory):
     del config["run"]
     config["models"]["given"] = {"architecture": "softmax", "weights": "given.pt"}
     config["attacks"]["test-random"]["parts"] = 3
-    entry = config["experiments"]["cross_training_set"]
-    entry |= {"stored": [{"as": "png"}], "victims": ["M1", "given"], "clip": True}
+    config["experiments"]["cross_training_set"] |= {"victims": ["M1", "given"], "clip": True}
+    config["figures"]["examples"]["file"] = {
+        "attack": "train-random",
+        "source": "softmax1",
+        "stored": {"as": "png", "stretch": "survive"},
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLINDSPOTS_DATA", str(folder))
         return Study(config, schema, ROOT / "workflow/reference", [str(folder)])

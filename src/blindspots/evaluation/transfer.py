@@ -45,6 +45,11 @@ class Context:
         return replace(self, **{n: v if v is None else v[rows] for n, v in lists.items()})
 
 
+def packages_of(kind):
+    """Return the libraries that a kind of variants depends on, beside numpy and torch."""
+    return _module({"kind": kind}).PACKAGES
+
+
 def variant_name(variant):
     """Return the name of a variant in the tidy table."""
     return _module(variant).name(variant)

@@ -22,7 +22,7 @@ class CellCache:
     ----------
     folder : path-like
     codes : dict of str to str
-        Fingerprints of the variants' modules, by kind.
+        What tells the code of each kind of variants from any other.
     *context
         What tells this set's cells from others: digests of the set and the source, code,
         versions, chunk, threads, device.

@@ -11,6 +11,7 @@ from blindspots.evaluation.transfer import (
     Context,
     answers_of_all,
     fooled_images,
+    packages_of,
     transfer_counts,
     variant_name,
 )
@@ -20,6 +21,7 @@ from blindspots.progress import Progress
 from blindspots.steps.weights import load_network
 
 LOG = logging.getLogger(__name__)
+NUMERIC = ("numpy", "torch")  # what every cell is computed with
 TOGETHER = 16  # victims in memory at one time
 
 
@@ -53,9 +55,15 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
         extra = {key: found[key].cpu().numpy() for key in ("targets", "success")}
     paths = dict(zip(spec["victims"], victim_files, strict=True))
     study = Path(output).parents[3]  # above rows/<source>/seed<s>/
-    computing = [spec["versions"], spec["chunk"], job.threads, device.type]
+    versions = {name: spec["versions"][name] for name in NUMERIC}
+    computing = [versions, spec["chunk"], job.threads, device.type]
     code, _, _ = job.code.partition("-")
-    known = CellCache(study / "cells", job.code_of_modules(), identity, code, computing)
+    # A cell depends on the code and the libraries of its own variant, not on those beside it.
+    codes = {
+        kind: " ".join([own, *(f"{p} {spec['versions'][p]}" for p in packages_of(kind))])
+        for kind, own in job.code_of_modules().items()
+    }
+    known = CellCache(study / "cells", codes, identity, code, computing)
     context = Context(
         indices,
         (base, spec["seed"]),
