@@ -202,6 +202,7 @@ def test_missing_texts_in_captions(config, schema, reference, tmp_path):
     (tmp_path / "nets.py").write_text("")
     config["models"]["net_"] = {"architecture": "nets:make_", "split": "P1"}
     common = {"attack": "test-random", "sources": ["net_"]}
+    del config["run"]
     config["experiments"] = {
         "pairs_": common,
         "more_": {**common, "title": ""},

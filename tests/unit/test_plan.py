@@ -51,7 +51,7 @@ def specs(study):
     found = {}
     for table in study.config["tables"]:
         found[f"tabulate {table}"] = study.job("tabulate", table=table).spec
-    for experiment in study.config["experiments"]:
+    for experiment in study.experiments("transfer"):
         for kind in ("plot_transfer", "plot_error_curves", "plot_distortions"):
             found[f"{kind} {experiment}"] = study.job(kind, experiment=experiment).spec
     for grid, entry in study.config["figures"]["examples"].items():
@@ -340,6 +340,7 @@ def test_clipped_variants_are_added_to_the_others(config, study_of):
 
 def test_experiments_that_share_a_set_share_its_row(config, study_of):
     """The set is made once; its row holds the victims and levels of both."""
+    config["run"].append("more")
     config["experiments"]["more"] = {
         "attack": "test-random",
         "sources": ["M1"],
@@ -431,6 +432,7 @@ def many(config, count, **lists):
     first, entry = next(iter(config["experiments"].items()))
     lists = {key: names if models == "many" else models for key, models in lists.items()}
     config["experiments"] = {first: entry | lists}
+    del config["run"]
     return config | {"tables": {}, "figures": {"examples": {}}}
 
 
@@ -464,3 +466,21 @@ def test_versions_of_an_environment(config):
         refuse_other_versions({"numpy": "0.1"})
     with pytest.raises(UserError, match="no-such-package is not installed beside snakemake"):
         refuse_other_versions({"no-such-package": "1"})
+
+
+def test_only_what_is_run_is_made(config, study_of):
+    """With the tables and grids that show it; models that nothing needs are left."""
+    config["run"] = ["cross_training_set"]
+    study = study_of(config)
+    assert study.used_models == ["M1", "M1p", "M2"]
+    assert set(study.captions()["experiments"]) == {"cross_training_set"}
+    made = {path for job in study.jobs for path in job.paths}
+    assert "tables/table4.csv" in made and "tables/table1.csv" not in made
+    assert not any("adversarial_examples" in path for path in made)
+    config["run"] = ["cross_modle"]
+    with pytest.raises(UserError, match="there is no experiment 'cross_modle' .did you mean cross"):
+        study_of(config)
+    config["run"] = ["frames"]
+    steps = {job.rule for job in study_of(config).jobs}
+    kind = {"measure_frames", "tabulate_frames", "plot_frames"}
+    assert steps == {"prepare_data", "train_model"} | kind
