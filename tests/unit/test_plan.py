@@ -478,7 +478,7 @@ def test_only_what_is_run_is_made(config, study_of):
     assert "tables/table4.csv" in made and "tables/table1.csv" not in made
     assert not any("adversarial_examples" in path for path in made)
     config["run"] = ["cross_modle"]
-    with pytest.raises(UserError, match=r"there is no experiment 'cross_modle' \(did you mean cross"):
+    with pytest.raises(UserError, match=r"no experiment 'cross_modle' \(did you mean cross"):
         study_of(config)
     config["run"] = ["frames"]
     steps = {job.rule for job in study_of(config).jobs}
