@@ -58,7 +58,8 @@ def others(template_of_others, tmp_path):
     return project
 
 
-def test_own_images_and_weights(others):
+def test_own_images_and_weights(others, monkeypatch):
+    monkeypatch.setenv("BLINDSPOTS_DATA", str(others.path / "data"))
     others.make()
     about = read_header(others.results / "data.safetensors")
     assert about["facts"]["shape"] == [3, 8, 8]
