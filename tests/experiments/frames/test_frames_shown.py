@@ -66,6 +66,14 @@ def test_tables_show_medians_and_ranges(table, printed):
     assert shown["layer"].str[0].tolist() == ["dense 1", "sigmoid 1", "dense 2"]
 
 
+def test_layers_without_a_stride(printed):
+    """Rows as they are measured, with empty texts, not as they are read from a file."""
+    architecture = {"kind": "mlp", "widths": [6], "activation": "sigmoid"}
+    rows = frame_bounds(build_network(architecture, (1, 8, 8), 10, 0), (1, 8, 8))
+    (_, _, shown), _ = frame_tables(pd.DataFrame(rows).assign(model="N6", seed=0), printed)
+    assert shown["size"].tolist() == [["64x6"], [""], ["6x10"]]
+
+
 def test_one_seed_has_no_range(table, printed):
     (_, notes, shown), *_ = frame_tables(table[table["seed"] == 0], printed)
     assert "Medians" not in notes

@@ -66,8 +66,8 @@ def _of_model(rows):
     for layer, runs in rows.groupby("layer", sort=False):
         first = runs.iloc[0]
         how = "" if pd.isna(first["lower"]) else f"{first['bound']}, {first['method']}"
-        stride = first["stride"]
-        detail = [f"stride {_text(stride)}"] if pd.notna(stride) and _text(stride) != "1" else []
+        stride = _text(first["stride"])
+        detail = [f"stride {stride}"] if stride not in ("", "1") else []
         detail += [f"{first['groups']:g} groups"] if _number(first["groups"]) > 1 else []
         yield {
             "layer": [layer],
