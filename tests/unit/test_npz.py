@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blindspots.data import npz
 from blindspots.data.npz import facts, load
+from blindspots.data.sources import npz as source
 from blindspots.errors import UserError
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -267,3 +269,19 @@ def test_cifar():
     # The first test image is the well-known cat.
     assert found.class_names[labels["test"][0]] == "cat"
     assert images["test"][0, :, 0, 0].tolist() == [158, 112, 49]
+
+
+def test_planning_reads_an_archive_once(save, monkeypatch):
+    """Facts and content are asked for several times; another archive in its place is seen."""
+    read = []
+    monkeypatch.setattr(npz, "facts", lambda path: read.append(path) or facts(path))
+    path = save(small())
+    config = {"dataset": {"npz": str(path)}}
+    found = source.facts(config, "."), source.content(config, "."), source.facts(config, ".")
+    assert len(read) == 1 and found[0] == found[2]
+    save(small(channels=0))
+    assert source.content(config, ".") != found[1]
+    assert source.facts(config, ".").shape[0] == 1
+    path.unlink()
+    with pytest.raises(UserError, match="is missing"):
+        source.facts(config, ".")

@@ -121,3 +121,25 @@ def test_mistakes_in_files_of_others(others):
     failed = others.snakemake("results/tiny/models/own/seed0.safetensors")
     assert failed.returncode == 1 and "error: b.pt does not fit the network" in failed.stdout
     assert "Traceback" not in failed.stdout
+
+
+def test_network_that_cannot_be_kept(others):
+    """A buffer is of a type that artifacts do not hold: a sentence, not a traceback."""
+    (others.path / "nets.py").write_text(
+        "import torch\nfrom torch import nn\n\n\n"
+        "class Half(nn.Sequential):\n"
+        "    def __init__(self, shape, classes):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(192, classes))\n"
+        "        self.register_buffer('table', torch.zeros(3).bfloat16())\n"
+    )
+    weights = {
+        "1.weight": torch.zeros(10, 192),
+        "1.bias": torch.arange(10.0),
+        "table": torch.zeros(3),
+    }
+    torch.save(weights, others.path / "half.pt")
+    entry = {"architecture": "nets:Half", "weights": "half.pt"}
+    others.edit_config(lambda config: config["models"].update(own=entry))
+    failed = others.snakemake("results/tiny/models/own/seed0.safetensors")
+    assert failed.returncode == 1 and "Traceback" not in failed.stdout
+    assert "error: the network nets:Half failed: its table is torch.bfloat16" in failed.stdout

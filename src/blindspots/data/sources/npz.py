@@ -1,7 +1,11 @@
 """A user's images and labels in a NumPy archive: ``dataset: {npz: file.npz}``."""
 
+import os
+from contextlib import suppress
+from functools import cache
+
+from blindspots.data import npz
 from blindspots.data.facts import Dataset, Facts
-from blindspots.data.npz import facts as read_facts
 from blindspots.data.root import below
 
 KEY = "npz"
@@ -19,7 +23,7 @@ SCHEMA = {
 
 def facts(config, root):
     """Return the facts of the data set, from the headers of the archive and its labels."""
-    found = read_facts(below(root, config["dataset"][KEY]))
+    found = _read(below(root, config["dataset"][KEY]))
     named = found.class_names != [str(number) for number in range(found.classes)]
     return Facts(
         found.title,
@@ -33,7 +37,7 @@ def facts(config, root):
 
 def content(config, root):
     """Return the digest of the archive."""
-    return read_facts(below(root, config["dataset"][KEY])).content
+    return _read(below(root, config["dataset"][KEY])).content
 
 
 def options(config, root):
@@ -43,11 +47,23 @@ def options(config, root):
 
 def load(job):
     """Read the archive that was planned for."""
-    from blindspots.data.npz import load as read
-
     path = job.options["file"]
-    images, labels = read(path, job.spec["content"])
+    images, labels = npz.load(path, job.spec["content"])
     return Dataset(images, labels, facts({"dataset": {KEY: path}}, "."))
+
+
+def _read(path):
+    """Return the facts of an archive; planning asks several times for what it reads once."""
+    stamp = ()
+    with suppress(OSError):  # which is told when it is read
+        status = os.stat(path)
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return _once(path, stamp)
+
+
+@cache
+def _once(path, stamp):
+    return npz.facts(path)
 
 
 if __name__ == "__main__":

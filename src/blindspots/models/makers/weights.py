@@ -112,7 +112,7 @@ def main(job, files):
     """Build the network, give it the weights, and save both as one model."""
     from blindspots.errors import UserError
     from blindspots.models.weight_files import load_strictly, read_weights
-    from blindspots.steps.weights import built, save_network, weights_of
+    from blindspots.steps.weights import built, code_of_others, reloaded, save_network
 
     path, spec = job.options["file"], job.spec
     if describe(path)["content"] != spec["weights"]:
@@ -124,7 +124,8 @@ def main(job, files):
     network = built(about, seed=0)
     inner = network.network if "normalize" in spec["architecture"] else network
     load_strictly(inner, read_weights(path), path)
-    weights_of(network)
+    with code_of_others(about["architecture"]["kind"]):
+        reloaded(network, about)  # what cannot be read back is refused now
     save_network(files.model, network, job.provenance(network=about))
 
 
