@@ -22,7 +22,10 @@ from blindspots.study.rules import Rules, needs
 from blindspots.study.snakefile import open_study, results_folder, shell_prefix
 from blindspots.study.terminal import attend, guard_report
 
-study = open_study(workflow, config, BASE)
+try:
+    study = open_study(workflow, config, BASE)
+except UserError as error:
+    raise WorkflowError(str(error))
 # What the report's captions read. A copy, for importers may use their configuration twice.
 config = {**config, "captions": study.captions()}
 
@@ -31,7 +34,10 @@ pathvars:
     study=f"<results>/{study.name}",
 
 
-FOLDER = results_folder(workflow)
+try:
+    FOLDER = results_folder(workflow)
+except UserError as error:
+    raise WorkflowError(str(error))
 _rules = Rules(workflow, study, FOLDER)
 inputs, outputs, shown, job, gpus = (
     getattr(_rules, name) for name in ("inputs", "outputs", "shown", "job", "gpus")

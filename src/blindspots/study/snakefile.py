@@ -7,7 +7,6 @@ from shlex import quote
 
 import yaml
 from snakemake.common.configfile import load_configfile
-from snakemake.exceptions import WorkflowError
 
 from blindspots.errors import UserError
 from blindspots.study.files import refuse_odd_path, refuse_other_name, refuse_repeated_keys
@@ -28,41 +27,42 @@ def open_study(workflow, config, base):
 
     Raises
     ------
-    snakemake.exceptions.WorkflowError
+    UserError
         A sentence for each mistake.
     """
     # Users' modules are looked for where their steps will find them, in this order.
     elsewhere = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     module_path = [os.getcwd(), str(base), *filter(None, elsewhere)]
     schema = yaml.safe_load((base / "workflow/schemas/config.schema.yaml").read_text())
-    try:
-        for folder in (base, Path(sys.executable).parent):
-            refuse_odd_path(folder)
-        files = [path for path in map(Path, workflow.configfiles) if path.is_file()]  # no pipes
-        for path in files:
-            refuse_repeated_keys(path, path.read_text(encoding="utf-8"))
-        named = [path for path in files if path.parent.resolve() == base / "studies"]
-        if named:
-            refuse_other_name(named[-1], load_configfile(named[-1]).get("study"))
-        if uses_conda(workflow):
-            # Specifications tell the versions beside snakemake, steps run with the environment's.
-            environment = yaml.safe_load((base / "envs/blindspots.yaml").read_text())
-            pins = environment["dependencies"][-1]["pip"]
-            refuse_other_versions(dict(pin.split("==") for pin in pins))
-        given = workflow.config_settings.config  # by --config
-        return Study(config, schema, base / "workflow/reference", module_path, given)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
+    for folder in (base, Path(sys.executable).parent):
+        refuse_odd_path(folder)
+    files = [path for path in map(Path, workflow.configfiles) if path.is_file()]  # no pipes
+    for path in files:
+        refuse_repeated_keys(path, path.read_text(encoding="utf-8"))
+    named = [path for path in files if path.parent.resolve() == base / "studies"]
+    if named:
+        refuse_other_name(named[-1], load_configfile(named[-1]).get("study"))
+    if uses_conda(workflow):
+        # Specifications tell the versions beside snakemake, steps run with the environment's.
+        environment = yaml.safe_load((base / "envs/blindspots.yaml").read_text())
+        pins = environment["dependencies"][-1]["pip"]
+        refuse_other_versions(dict(pin.split("==") for pin in pins))
+    given = workflow.config_settings.config  # by --config
+    return Study(config, schema, base / "workflow/reference", module_path, given)
 
 
 def results_folder(workflow):
-    """Return the folder of a study's results; it or what lies above it may not be a file."""
+    """Return the folder of a study's results.
+
+    Raises
+    ------
+    UserError
+        If it or what lies above it is a file.
+    """
     path = Path(workflow.pathvars.apply("<study>"))
     for folder in (path, *path.parents):
         if folder.exists() and not folder.is_dir():
-            raise WorkflowError(
-                f"{folder} is a file where a folder of results should be; move it away"
-            )
+            raise UserError(f"{folder} is a file where a folder of results should be; move it away")
     return path
 
 
