@@ -17,6 +17,7 @@ from blindspots.evaluation.transfer import (
 )
 from blindspots.experiments.transfer.bits import array_to_text, text_to_bits
 from blindspots.experiments.transfer.cells import CLEAN_RIGHT, CellCache
+from blindspots.experiments.transfer.victim_seeds import parsed
 from blindspots.progress import Progress
 from blindspots.steps.weights import load_network
 
@@ -114,13 +115,15 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
     rows, fooled = [], []
     for variant, counted in zip(variants, cells, strict=True):
         for name, cell in counted.items():
+            victim, seed = parsed(name, spec["seed"])
             counts = {key: value for key, value in cell.items() if key != "fooled"}
             fooled.append(cell["fooled"])
             rows.append(
                 {
                     "source": spec["source"],
-                    "victim": name,
+                    "victim": victim,
                     "seed": spec["seed"],
+                    "victim_seed": seed,
                     "attack": spec["attack"],
                     "variant": variant_name(variant),
                     **counts,
