@@ -27,7 +27,7 @@ def test_other_seeds_of_the_victims(finished):
     figures = {"plot_transfer pairs", "plot_error_curves pairs"}
     assert planned == rows | shown | figures
     finished.make()
-    log = finished.results / "logs/evaluate_transfer/B/seed0/few-random.log"
+    log = finished.results / "logs/evaluate_transfer/B-seed0-few-random.log"
     assert "12 cells, 6 of them computed now" in log.read_text()  # 2 variants, 3 victims
 
     every = rows_of(finished.results / "transfer.csv")
