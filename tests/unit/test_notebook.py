@@ -1,5 +1,6 @@
 """What a notebook offers: three functions, their results, and a sentence for each mistake."""
 
+import os
 import re
 import subprocess
 import sys
@@ -62,7 +63,9 @@ bs.__version__, dir(bs)
 print(*(name for name in {heavy!r} if name in sys.modules))
 """
     command = [sys.executable, "-c", code]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_names_are_found_by_who_looks_for_them():
