@@ -33,6 +33,9 @@ def problems(config, entries, facts, reference_files):
                 yield from unknown(f"{where}.{key}", "model", model, models)
                 if model in models:
                     yield from other_images(f"{where}.{key}", model, models[model], facts)
+        for model in experiment["sources"]:
+            if model in models:
+                yield from _no_gradient(f"{where}.sources", model, models[model])
         for split in experiment["clean"]:
             yield from unknown(f"{where}.clean", "split", split, splits)
         yield from _stored(where, experiment, facts)
@@ -54,6 +57,15 @@ def other_images(where, name, entry, facts):
         yield (
             f"{where}: {name} takes images of shape {shape} and {classes} classes; those of "
             f"{facts.title} have {facts.shape} and {facts.classes}; take it out of this experiment"
+        )
+
+
+def _no_gradient(where, name, entry):
+    """Yield a sentence if a model gives attacks nothing to follow."""
+    if not maker_of(entry).differentiable(entry):
+        yield (
+            f"{where}: {name} has no gradient with respect to its images, so it cannot be "
+            "attacked; name it under victims alone"
         )
 
 
