@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils import all_estimators
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from blindspots.artifacts import read_tensors, write_tensors
 from blindspots.attacks.lbfgs import lbfgs
 from blindspots.data.sources import digits as embedded
 from blindspots.errors import UserError
+from blindspots.models import estimators
 from blindspots.models.classifiers import KNOWN, LINEAR, OTHERS, WITHOUT_DRAWS
 from blindspots.models.estimator_bytes import pack, unpack
 from blindspots.models.estimators import facts_of, fit, make, softmax_of
@@ -114,6 +116,23 @@ def test_seed_and_threads(reference, few):
     assert content(random_state=5) == content(random_state=5, seed=1)
 
 
+class Asked:
+    """Notes how many threads the libraries may use when it is asked."""
+
+    def predict(self, rows):
+        self.threads = {library["num_threads"] for library in threadpool_info()}
+        return np.zeros(len(rows))
+
+
+def test_answers_take_no_more_threads_than_torch():
+    asked = Asked()
+    with threadpool_limits(3):
+        torch.set_num_threads(1)  # of the libraries, torch's own alone
+        Predictions(asked, 2)(torch.zeros(1, *SHAPE))
+        assert 3 in {library["num_threads"] for library in threadpool_info()}
+    assert asked.threads == {1}
+
+
 # Two classes, and classes that are missing -------------------------------------------------------
 
 
@@ -144,6 +163,13 @@ def test_classes_that_are_missing(few, digits):
     assert scores.shape == (len(digits[0]), 10) and scores[:, :2].sum() == 0
     estimator, _ = fitted("sklearn.svm:LinearSVC", rows, labels)
     with pytest.raises(ValueError, match="it has seen no image of class 0, 1, for which"):
+        softmax_of(estimator, SHAPE, 10)
+
+
+def test_weights_that_are_not_finite(few):
+    estimator, _ = fitted("sklearn.svm:LinearSVC", *few)
+    estimator.intercept_[3] = np.inf
+    with pytest.raises(ValueError, match="its weights are not all finite"):
         softmax_of(estimator, SHAPE, 10)
 
 
@@ -419,6 +445,21 @@ def test_step_writes_nothing_of_what_it_refuses(
     path = tmp_path / "model.safetensors"
     with pytest.raises(UserError, match=sentence):
         stepped(path, data, reference, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_linear_classifier_that_rounding_changes(tmp_path, data, monkeypatch):
+    """Scores that differ by less than float32 tells apart, in more than one image of a thousand."""
+    fitted_weights = estimators.softmax_of
+
+    def rounded(*arguments):
+        network = fitted_weights(*arguments)
+        network[1].weight.data = network[1].weight.data.to(torch.float8_e4m3fn).float()
+        return network
+
+    monkeypatch.setattr(estimators, "softmax_of", rounded)
+    with pytest.raises(UserError, match=r"in single precision it answers \d+ of 1000 images other"):
+        stepped(tmp_path / "model.safetensors", data, "sklearn.svm:LinearSVC")
     assert list(tmp_path.iterdir()) == []
 
 

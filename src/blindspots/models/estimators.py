@@ -133,7 +133,7 @@ def softmax_of(estimator, shape, classes):
     Raises
     ------
     ValueError
-        If it has not seen every class, for which it then has no score.
+        If it has not seen every class, for which it then has no score, or is not finite.
     """
     missing = sorted(set(range(classes)) - set(estimator.classes_.tolist()))
     if missing:
@@ -145,6 +145,8 @@ def softmax_of(estimator, shape, classes):
     bias = np.broadcast_to(estimator.intercept_, len(weight))
     if classes == 2:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise ValueError("its weights are not all finite")
     network = build_network(SOFTMAX, shape, classes, seed=0)
     state = {"1.weight": torch.tensor(weight), "1.bias": torch.tensor(bias)}
     network.load_state_dict(state)

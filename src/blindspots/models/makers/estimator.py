@@ -121,8 +121,8 @@ def main(job, files):
     unlike = int((answers[:ASKED].numpy() != estimator.predict(rows[:ASKED])).sum())
     if unlike > ROUNDED * min(len(rows), ASKED):
         raise UserError(
-            f"{reference} was fitted and cannot be kept: {unlike} of its first answers would be "
-            "others; scale what it does, or take another classifier"
+            f"{reference} was fitted and cannot be kept: in single precision it answers {unlike} "
+            f"of {min(len(rows), ASKED)} images otherwise; regularise it more or take another"
         )
     record = {
         **facts_of(estimator),
@@ -130,6 +130,7 @@ def main(job, files):
         "unlike": unlike,
         "warnings": warned,
     }
+    LOG.info("error on the images that it was fitted on: %.4f", record["error"])
     about = {"architecture": described, "shape": list(shape), "classes": classes}
     provenance = job.provenance(network=about, training=record, device=device.type)
     if reference in LINEAR:
