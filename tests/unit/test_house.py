@@ -56,8 +56,13 @@ def rich(tmp_path_factory):
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     del config["run"]
     config["models"]["given"] = {"architecture": "softmax", "weights": "given.pt"}
+    config["models"]["forest"] = {"estimator": "my_estimators:small", "split": "P1"}
+    (folder / "my_estimators.py").write_text("def small(): ...\n")
     config["attacks"]["test-random"]["parts"] = 3
-    config["experiments"]["cross_training_set"] |= {"victims": ["M1", "given"], "clip": True}
+    config["experiments"]["cross_training_set"] |= {
+        "victims": ["M1", "given", "forest"],
+        "clip": True,
+    }
     config["figures"]["examples"]["file"] = {
         "attack": "train-random",
         "source": "softmax1",

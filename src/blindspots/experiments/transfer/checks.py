@@ -34,6 +34,9 @@ def problems(config, entries, facts, reference_files):
                 yield from unknown(f"{where}.{key}", "model", model, models)
                 if model in models:
                     yield from other_images(f"{where}.{key}", model, models[model], facts)
+        for model in experiment["sources"]:
+            if model in models:
+                yield from _no_gradient(f"{where}.sources", model, models[model])
         for split in experiment["clean"]:
             yield from unknown(f"{where}.clean", "split", split, splits)
         yield from _stored(where, experiment, facts)
@@ -72,12 +75,21 @@ def _victim_seeds(where, experiment, config):
         )
     for model in experiment["sources"]:
         entry = config["models"].get(model)
-        alone = entry is not None and not maker_of(entry).SEEDED
+        alone = entry is not None and not maker_of(entry).seeded(entry)
         if alone and model in experiment.get("victims", experiment["sources"]):
             yield (
                 f"{where}.victim_seeds: {model} is the same for every seed, so it has no other to "
                 "be shown to; take it out of sources or victims"
             )
+
+
+def _no_gradient(where, name, entry):
+    """Yield a sentence if a model gives attacks nothing to follow."""
+    if not maker_of(entry).differentiable(entry):
+        yield (
+            f"{where}: {name} has no gradient with respect to its images, so it cannot be "
+            "attacked; name it under victims alone"
+        )
 
 
 def _stored(where, experiment, facts):

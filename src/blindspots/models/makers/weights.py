@@ -6,7 +6,6 @@ from blindspots.models.weight_digest import describe
 
 KEY = "weights"
 TORCHVISION = "torchvision:"
-SEEDED = False
 MODULE = "blindspots.models.makers.weights"
 NUMBERS = {"type": "array", "minItems": 1, "items": {"type": "number"}}
 SCHEMA = {
@@ -67,6 +66,16 @@ SCHEMA = {
 def takes(entry, facts):
     """Return the shape of the images that a model takes, and the number of its classes."""
     return tuple(entry.get("shape", facts.shape)), entry.get("classes", facts.classes)
+
+
+def seeded(entry):
+    """Tell whether a model is made anew for every seed: nothing is drawn."""
+    return False
+
+
+def differentiable(entry):
+    """Tell whether a model has layers and gradients: a network does."""
+    return True
 
 
 def problems(where, entry, config, facts):
