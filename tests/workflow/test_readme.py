@@ -21,13 +21,19 @@ COMMANDS = {
     "make run STUDY=mnist": "test_mnist_study_is_planned",
     "make run STUDY=szegedy2013": "test_study_of_the_paper_is_planned",
     "make run STUDY=name": "test_unknown_study_is_told",
+    "blindspots run mnist --cores 2": "test_command_run.py, with another study",
+    "blindspots report mnist": "test_study.py, by make",
+    "blindspots plan mnist": "test_command_run.py, with another study",
+    "blindspots bundle mnist": "test_reuse.py, by make",
     "snakemake --cores 2": "project.py",
     "snakemake --unlock": "test_failures.py",
 }
 
 
 def test_every_command_is_tried():
-    found = set(re.findall(r"(?:^|`)((?:make|snakemake) [^`#\n]*[^`#\s])", README, re.MULTILINE))
+    found = set(
+        re.findall(r"(?:^|`)((?:make|snakemake|blindspots) [^`#\n]*[^`#\s])", README, re.MULTILINE)
+    )
     assert found == set(COMMANDS)
 
 
@@ -50,14 +56,13 @@ def test_the_example_model_needs_only_its_name_in_an_experiment(fresh):
 def test_the_library_example_runs():
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
     torch.manual_seed(0)
-    names = {
-        "model": nn.Sequential(nn.Flatten(), nn.Linear(16, 3)),
-        "images": torch.rand(5, 1, 4, 4),
-        "labels": torch.zeros(5, dtype=torch.int64),
-        "targets": torch.ones(5, dtype=torch.int64),
-    }
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    images = torch.rand(20, 1, 4, 4)
+    names = {"model": model, "images": images, "labels": model(images).argmax(1)}
+    names |= {"a": model, "b": lambda images: model(images).sinh()}
     exec(code, names)  # the README is our own text
-    assert names["result"].images.shape == (5, 1, 4, 4)
+    assert names["result"].images.shape == images.shape
+    assert names["matrix"].error.shape == (2, 2)
 
 
 def test_mnist_study_is_planned(fresh):
