@@ -44,8 +44,8 @@ from blindspots.study.files import (
     refuse_other_name,
     refuse_repeated_keys,
 )
-from blindspots.study.fingerprint import fingerprint_user_module
 from blindspots.study.study import Study, columns_of_files
+from blindspots.user_modules import fingerprint_user_module
 
 GONE = object()
 NAN, INF = float("nan"), float("inf")

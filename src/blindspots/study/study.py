@@ -19,10 +19,11 @@ from blindspots.models.makers.registry import maker_of
 from blindspots.steps import plan as core
 from blindspots.study.config import facts_of, validated
 from blindspots.study.files import data_root
-from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
+from blindspots.study.fingerprint import fingerprint
 from blindspots.study.jobs import SHORT, Job
 from blindspots.study.kinds import KINDS
 from blindspots.study.libraries import NUMERIC, versions
+from blindspots.user_modules import fingerprint_user_module
 
 LONGEST = 120_000  # characters of a command, which may have 128 KiB; the rest is for the folder
 FEW = 100  # inputs that any command can name
