@@ -79,6 +79,7 @@ def files(reference):
 def lines_of(schema, reference, tmp_path, monkeypatch):
     """Return the function from a configuration to the lines of the error that it raises."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BLINDSPOTS_DATA", raising=False)
 
     def lines(config):
         with pytest.raises(UserError) as caught:
@@ -649,7 +650,7 @@ def test_what_the_command_line_can_say(config, schema, files):
         ["chunk=7", "download=False", "tables=", "device=cpu", "models={M1: {label: 1}}"]
     )
     update_config(config, given)
-    found = validated(config, schema, files, given)
+    found, _ = validated(config, schema, files, given)
     assert (found["chunk"], found["download"], found["tables"]) == (7, False, {})
     assert found["models"]["M1"]["label"] == "1"
 
