@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from blindspots.study.study import Study
+from blindspots.user_modules import normalised
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ["cat", "dog", "emu", "fox"]
@@ -97,6 +98,7 @@ def as_function(arrays, folder, name="my_data"):
 
 def study_of(dataset, schema, **changes):
     """Return the small study on a data set."""
+    normalised.cache_clear()  # each is a planning of its own
     config = {**STUDY, "dataset": dataset, **changes}
     return Study(config, schema, ROOT / "workflow/reference", [os.getcwd()])
 
