@@ -14,6 +14,7 @@ from blindspots.data.facts import BASES, Dataset, Facts
 from blindspots.data.index import Index, stamp
 from blindspots.data.names import line, unless_numbers
 from blindspots.errors import UserError
+from blindspots.progress import Progress
 
 READERS = (pictures.__file__, __file__)
 CHANGED = (
@@ -84,6 +85,7 @@ def load(listing, content, form):
 
     labels = {b: np.array([n for _, n in listing.pictures[b]], np.int64) for b in BASES}
     images, digests, places = {}, [], {base: iter(range(len(labels[base]))) for base in BASES}
+    progress = Progress("pictures", sum(map(len, labels.values())))
     for base, _, _, path in listing.walk():
         try:
             held = _bytes(path)
@@ -97,6 +99,7 @@ def load(listing, content, form):
         if picture.shape != shape:
             raise UserError(f"{path} {CHANGED}")
         images[base][next(places[base])] = picture
+        progress.report(len(digests))
     if _content(listing, digests) != content:
         raise UserError(
             f"{listing.places['test']}: the pictures are others than snakemake saw when it planned "
