@@ -12,6 +12,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/installed
+COMMAND := PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} python -m blindspots
 ifneq ($(findstring :,$(CURDIR)),)
 $(error $(CURDIR) holds a colon, at which PATH and PYTHONPATH are cut; rename it)
 endif
@@ -35,16 +36,14 @@ $(INSTALLED): pyproject.toml envs/constraints.txt
 	touch $^ $@  # a date in the future would have it installed again and again
 
 run: studies/$(STUDY).yaml setup
-	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml
-	snakemake --cores $(CORES) --configfile studies/$(STUDY).yaml \
-		--report results/$(STUDY)/report.html
+	@$(COMMAND) run $(STUDY) --cores $(CORES)
+	@$(COMMAND) report $(STUDY)
 
 plan: studies/$(STUDY).yaml setup
-	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} python -m blindspots.study.explain \
-		--configfile studies/$(STUDY).yaml
+	@$(COMMAND) plan $(STUDY)
 
 bundle: studies/$(STUDY).yaml setup
-	python workflow/scripts/bundle.py $(STUDY)
+	@$(COMMAND) bundle $(STUDY)
 
 # Made only where the file is not there: a study that nobody wrote.
 studies/%.yaml:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.neighbors import KNeighborsClassifier
 
 from blindspots.artifacts import write_record, write_sidecar, write_tensors
 from blindspots.errors import UserError
@@ -15,9 +16,10 @@ from blindspots.experiments.transfer.bits import array_to_text
 from blindspots.experiments.transfer.cells import CellCache
 from blindspots.experiments.transfer.fields import FIELDS
 from blindspots.experiments.transfer.transfer_table import read_answers, read_cells
+from blindspots.models.estimator_bytes import pack
 from blindspots.models.networks import build_network
 from blindspots.steps.loading import load_adversarial_set, load_images
-from blindspots.steps.weights import load_network, save_network
+from blindspots.steps.weights import ESTIMATOR, load_network, save_estimator, save_network
 
 CPU = torch.device("cpu")
 JOB = "a" * 64
@@ -48,6 +50,18 @@ def make_model(path, **job):
 def read_model(path):
     network, about = load_network(path, JOB, CPU)
     return {name: tensor.tolist() for name, tensor in network.state_dict().items()}, about
+
+
+def make_estimator(path, **job):
+    rows, labels = np.eye(4).repeat(2, axis=0), np.arange(8) % 3
+    content = pack(KNeighborsClassifier(1).fit(rows, labels))
+    about = {"architecture": {"kind": ESTIMATOR}, "shape": [1, 2, 2], "classes": 3}
+    save_estimator(path, content, provenance(network=about, **job))
+
+
+def read_estimator(path):
+    model, about = load_network(path, JOB, CPU)
+    return model(torch.eye(4).view(4, 1, 2, 2)).tolist(), about
 
 
 def make_set(path, **job):
@@ -105,6 +119,7 @@ def read_table(path):
 KINDS = {
     "data.safetensors": (make_data, read_data),
     "model.safetensors": (make_model, read_model),
+    "estimator.safetensors": (make_estimator, read_estimator),
     "set.safetensors": (make_set, read_set),
     "row.json": (make_row, read_row),
     "answers.safetensors": (make_answers, read_single),

@@ -24,6 +24,7 @@ SPEC = {
     "pool": "test",
     "sources": ["A"],
     "victims": ["A", "B"],
+    "victim_seeds": "same",
     "labels": {"A": "A'", "B": "B"},
     "amplify": list(LEVELS),
     "noise": list(LEVELS),
@@ -42,7 +43,8 @@ def study(request):
             for variant, rms in VARIANTS[source]:
                 for victim in "AB":
                     fooled.append(generator.random(images) < 0.3 + 0.02 * seed)
-                    row = {"source": source, "victim": victim, "seed": seed, "attack": attack}
+                    row = {"source": source, "victim": victim, "seed": seed}
+                    row |= {"victim_seed": seed, "attack": attack}
                     row |= {"variant": variant, "rms": rms, "error": fooled[-1].mean()}
                     rows.append(dict.fromkeys(FIELDS) | row | {"low": 0.25, "high": 0.35})
             found.append(fooled[1])

@@ -1,5 +1,6 @@
 """Fingerprints of code: what an edit reruns."""
 
+import ast
 import shutil
 import sys
 
@@ -19,6 +20,7 @@ MODULES |= {
 STEPS = tuple(MODULES)
 ENGINES = {"generate_adversarial_set", "check_engines"}
 EVALUATION = {"evaluate_transfer", "evaluate_noise"}
+NOTEBOOK = ("attack", "inputs", "normalized", "transfer")
 
 
 class Package:
@@ -152,9 +154,23 @@ def test_new_import_is_followed(package):
 
 
 def test_packages_do_nothing_on_import(root):
-    """Their __init__ files are empty, since fingerprints do not follow them."""
+    """Their __init__ files are empty, since fingerprints do not follow them.
+
+    But for the whole package's, which finds a notebook's functions by their names.
+    """
+    whole = root / "src/blindspots/__init__.py"
     for path in (root / "src" / "blindspots").rglob("__init__.py"):
-        assert path.read_text() == ""
+        assert path.read_text() == "" or path == whole
+    tree = ast.parse(whole.read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert [node.module for node in imports] == ["importlib"]
+
+
+@pytest.mark.parametrize(
+    "file", ["__init__.py", "__main__.py", *(f"notebook/{n}.py" for n in NOTEBOOK)]
+)
+def test_notebooks_and_the_command_are_no_part_of_steps(package, file):
+    assert package.rerun_by(file, add_code) == set()
 
 
 def test_relative_import_is_refused(package):

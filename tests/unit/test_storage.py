@@ -337,8 +337,14 @@ def cells(**changed):
         ("stored_truncated", 0, 0),
     ):
         for victim in ("M1", "M2"):
-            row = {"source": "M1", "victim": victim, "seed": 0, "attack": "lbfgs"}
-            row |= {"variant": variant, "n_attacked": 10, "n_failed": 2, "n_fooled": fooled}
+            row = {"source": "M1", "victim": victim, "seed": 0, "victim_seed": 0}
+            row |= {
+                "attack": "lbfgs",
+                "variant": variant,
+                "n_attacked": 10,
+                "n_failed": 2,
+                "n_fooled": fooled,
+            }
             rows.append(row | {"target_hit": hit if victim == "M1" else 1} | changed)
     return pd.DataFrame(rows)
 
@@ -361,7 +367,9 @@ def test_the_table_of_an_untargeted_attack_counts_what_is_fooled():
 
 def test_the_table_has_a_pair_of_rows_for_each_source_and_seed():
     other = cells().replace({"source": {"M1": "M2"}})
-    table = storage_table(pd.concat([cells(), cells(seed=1), other], ignore_index=True))
+    table = storage_table(
+        pd.concat([cells(), cells(seed=1, victim_seed=1), other], ignore_index=True)
+    )
     rows = table.values[["source", "seed"]].drop_duplicates().to_numpy().tolist()
     assert rows == [["M1", 0], ["M1", 1], ["M2", 0]]
     assert table.values["stored_png"].tolist() == [0.4, 0.5, 0.4, 0.5, 0.1, 0.125]

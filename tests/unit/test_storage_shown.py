@@ -153,6 +153,7 @@ def row(source, seed, variant, hit, *, victim=None, attack="few", rms=0.1):
         "source": source,
         "victim": victim or source,
         "seed": seed,
+        "victim_seed": seed,
         "attack": attack,
         "variant": variant,
         "rms": rms,

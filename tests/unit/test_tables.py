@@ -33,6 +33,7 @@ SPEC = {
     "clean": ["train", "P1"],
     "targets": "random",
     "seeds": [0],
+    "victim_seeds": "same",
     "dataset": "MNIST",
     "caption": "A caption.",
     "amplify": [0.1],
@@ -42,8 +43,9 @@ SPEC = {
 
 def cell(source, victim, variant, rms, fooled, seed=0, attack="attack", both=80, failed=0):
     row = dict.fromkeys(FIELDS)
-    row |= {"source": source, "victim": victim, "seed": seed, "attack": attack}
-    row |= {"variant": variant, "rms": rms, "n_attacked": 100, "n_failed": failed}
+    row |= {"source": source, "victim": victim, "seed": seed, "victim_seed": seed}
+    row |= {"attack": attack, "variant": variant, "rms": rms}
+    row |= {"n_attacked": 100, "n_failed": failed}
     row |= {"n_fooled": fooled, "n_both_right": both, "n_fooled_both_right": min(fooled, both) // 2}
     return row | {"error": fooled / 100, "low": 0.0, "high": 1.0}
 

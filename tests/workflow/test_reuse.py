@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import tarfile
@@ -14,6 +13,8 @@ import pytest
 import yaml
 from project import ROOT, Project, bundle
 from snakemake.persistence.file import FilePersistence
+
+from blindspots.study.bundle import commit, record_of
 
 IMPORT = """
 configfile: "config.yaml"
@@ -263,36 +264,34 @@ def test_study_that_is_not_whole_is_not_packed(finished, state):
 
 
 @pytest.fixture
-def script(tmp_path, monkeypatch):
-    """The names of the script that packs bundles, in an empty folder."""
-    names = runpy.run_path(str(ROOT / "workflow/scripts/bundle.py"))
+def here(tmp_path, monkeypatch):
+    """An empty folder as the working directory."""
     monkeypatch.chdir(tmp_path)
-    return names
 
 
-def test_record_of_an_output_with_a_long_path(script):
+def test_record_of_an_output_with_a_long_path(here):
     """It lies where Snakemake itself would put it: in folders, since it is longer than a name."""
     output = f"results/tiny/models/{'long' * 60}/seed0.safetensors"
     persistence = SimpleNamespace(_fetch_max_len=lambda folder: os.pathconf(".", "PC_NAME_MAX"))
     record = FilePersistence._record_path(persistence, ".snakemake/metadata", output)
     os.makedirs(os.path.dirname(record))
     Path(record).touch()
-    assert script["record_of"](output) == record
+    assert record_of(output) == record
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
-def test_commit_is_told(script):
+def test_commit_is_told(here):
     def git(*arguments):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         done = subprocess.run(["git", *identity, *arguments], check=True, stdout=subprocess.PIPE)
         return done.stdout.decode().strip()
 
-    assert script["commit"]() is None
+    assert commit() is None
     git("init", "--quiet")
-    assert script["commit"]() is None
+    assert commit() is None
     Path("file").write_text("one")
     git("add", "file")
     git("commit", "--quiet", "--message", "one")
-    assert script["commit"]() == git("rev-parse", "HEAD")
+    assert commit() == git("rev-parse", "HEAD")
     Path("file").write_text("two")
-    assert script["commit"]() == git("rev-parse", "HEAD") + "-dirty"
+    assert commit() == git("rev-parse", "HEAD") + "-dirty"

@@ -27,7 +27,7 @@ MEMBERS_FOR_MANY_CLASSES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BestOfResult(AdversarialResult):
     """An `AdversarialResult` that knows who found what.
 

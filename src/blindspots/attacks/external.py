@@ -41,6 +41,7 @@ INSTALL = {
     "foolbox": "install the extra packages: pip install --constraint "
     "envs/constraints.txt foolbox (see envs/peers.txt)",
 }
+CONTRACT = ("model", "images", "labels", "targets")  # of users' own functions
 ROUNDING = 1e-6  # an image may be this far outside the box; it is clipped
 
 
@@ -67,7 +68,41 @@ def external(method):
     AttackError
         If it cannot be found, imported or used.
     """
-    call = call_of(method)
+    return _judging(method, call_of(method))
+
+
+def users_own(function):
+    """Return a user's own function with the interface of `blindspots.attacks.lbfgs.lbfgs`.
+
+    Parameters
+    ----------
+    function : callable
+        With the contract of `call_of`.
+
+    Raises
+    ------
+    AttackError
+        If it does not take these arguments.
+    """
+    name = function_name(function)
+    parameters = inspect.signature(function).parameters.values()
+    given = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    starred = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if len(given) < len(CONTRACT) and not starred:
+        raise AttackError(
+            f"{name} must take {', '.join(CONTRACT)} in this order and return images; attacks of "
+            "this package go by their names"
+        )
+    return _judging(name, _checking(name, function))
+
+
+def function_name(function):
+    """Return what sentences and tables call a function."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _judging(method, call):
+    """Return an attack whose successes are our own judgement of what a bare attack returns."""
 
     def attack(model, images, labels, *, targets=None, chunk=1000, **options):
         def solve(objective, origin):
@@ -229,6 +264,12 @@ def _user(method, module, name):
         raise AttackError(f"{method}: {module} has no {name!r}") from None
     if not callable(function):
         raise AttackError(f"{method} is not a function")
+
+    return _checking(method, function)
+
+
+def _checking(method, function):
+    """Return a user's function that is told no option which it does not know."""
 
     def call(model, images, labels, targets, **options):
         _check_keywords(method, function, options)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdversarialResult:
     """Adversarial images and what is known of each.
 
@@ -32,6 +32,12 @@ class AdversarialResult:
     evaluations: torch.Tensor
     kkt_residual: torch.Tensor
     targets: torch.Tensor
+
+    def __repr__(self):
+        count, found = len(self.success), int(self.success.sum())
+        mean = f", mean RMS {self.rms[self.success].mean().item():.5f}" if found else ""
+        shape = "x".join(map(str, self.images.shape[1:]))
+        return f"<{type(self).__name__}: {found} of {count} images of {shape} fool the model{mean}>"
 
 
 def concatenate(results):

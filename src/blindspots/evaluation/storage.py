@@ -168,7 +168,7 @@ def stretched(images, originals, factor):
     return (originals + factor * (images - originals)).clamp(0, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Survivors:
     """Adversarial images on the 8-bit grid.
 
@@ -185,6 +185,10 @@ class Survivors:
     images: torch.Tensor
     survived: torch.Tensor
     factors: torch.Tensor
+
+    def __repr__(self):
+        count = int(self.survived.sum())
+        return f"<{type(self).__name__}: {count} of {len(self.survived)} images survive>"
 
 
 def stretch_to_survive(model, images, originals, labels, targets, factors=FACTORS):

@@ -56,7 +56,8 @@ def storage_table(cells, counted="target_hit", margins=None):
     """
     variants = cells["variant"].astype(str)
     stored = variants.str.startswith(STORED)
-    own = cells[(cells["source"] == cells["victim"]) & (stored | (variants == AS_FOUND))]
+    own = (cells["source"] == cells["victim"]) & (cells["seed"] == cells["victim_seed"])
+    own = cells[own & (stored | (variants == AS_FOUND))]
     if not stored[own.index].any():
         raise ValueError("no source has stored images among its own cells")
     if own.duplicated([*KEYS, "variant"]).any():

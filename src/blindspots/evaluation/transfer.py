@@ -39,6 +39,15 @@ class Context:
     targets: object = None
     source: object = None
 
+    @classmethod
+    def of(cls, indices, stream, chunk, labels, found=None, source=None):
+        """Return what is known of some images; of an adversarial set ``found``, its targets.
+
+        A set with an image that aims at none, of an untargeted attack that failed, has no targets.
+        """
+        targets = None if found is None or (found["targets"] < 0).any() else found["targets"]
+        return cls(indices, stream, chunk, labels, targets, source)
+
     def part(self, rows):
         """Return the same of some of the images, a slice."""
         lists = {name: getattr(self, name) for name in ("indices", "labels", "targets")}
@@ -118,6 +127,95 @@ def answers_of_all(networks, variant, originals, adversarial, context):
                     models[name].check_again(logits)
             answers[name].append(answers_of(logits).cpu())
     return {n: torch.cat(a).numpy() for n, a in answers.items()}, torch.cat(sizes).numpy()
+
+
+def clean_right(victims, originals, context):
+    """Tell which clean images each victim gets right.
+
+    Parameters
+    ----------
+    victims : dict of str to torch.nn.Module
+    originals : torch.Tensor of float32, shape (B, ...)
+    context : Context
+
+    Returns
+    -------
+    dict of str to ndarray of bool, shape (B,)
+    """
+    answers, _ = answers_of_all(victims, {"kind": "clean"}, originals, None, context)
+    labels = context.labels.cpu().numpy()
+    return {name: said == labels for name, said in answers.items()}
+
+
+def transfer_cells(victims, variant, originals, found, right, context):
+    """Show one variant of perturbed images to victims, and count what each makes of it.
+
+    Parameters
+    ----------
+    victims : dict of str to torch.nn.Module
+    variant : dict
+        As for `perturb`.
+    originals : torch.Tensor of float32, shape (B, ...)
+    found : dict of str to torch.Tensor, or None
+        Of an adversarial set: ``images``, ``success`` and ``targets``; None for noise and clean
+        images.
+    right : dict of str to ndarray of bool, shape (B,)
+        Which clean images each victim gets right: `clean_right`.
+    context : Context
+        With labels, and of adversarial images with their source.
+
+    Returns
+    -------
+    dict of str to (dict, ndarray of bool of shape (B,))
+        For each victim its counts (`transfer_counts`, and ``rms``) and the images that fool it.
+
+    Raises
+    ------
+    blindspots.models.admission.ModelError
+        If a network is refused (`blindspots.models.admission.admit`).
+    """
+    labels, networks, own, extra = context.labels.cpu().numpy(), dict(victims), None, {}
+    if context.source is not None:
+        same = [name for name, victim in victims.items() if victim is context.source]
+        own = same[0] if same else None
+        networks[own] = context.source
+    if found is not None:
+        extra = {key: found[key].cpu().numpy() for key in ("targets", "success")}
+    adversarial = None if found is None else found["images"]
+    answered, sizes = answers_of_all(networks, variant, originals, adversarial, context)
+    said = None if context.source is None else answered[own]
+    success, rms = extra.get("success"), _rms(variant, sizes, extra.get("success"))
+    cells = {}
+    for name in victims:
+        counts = transfer_counts(answered[name], labels, right[name], source=said, **extra)
+        fooled = fooled_images(answered[name], labels, success)
+        cells[name] = {**counts, "rms": rms}, fooled
+    return cells
+
+
+def tidy_row(source, victim, attack, variant, counts):
+    """Return a row of the tidy transfer table, from the counts of one of the `transfer_cells`.
+
+    Source and victim are pairs of a name and a seed.
+    """
+    return {
+        "source": source[0],
+        "victim": victim[0],
+        "seed": source[1],
+        "victim_seed": victim[1],
+        "attack": attack,
+        "variant": variant_name(variant),
+        **counts,
+    }
+
+
+def _rms(variant, sizes, success):
+    """Return the RMS of a cell: the level asked for, or the mean of what was measured."""
+    if "level" in variant and not variant.get("clip"):
+        return variant["level"]
+    if success is not None:
+        sizes = sizes[success]
+    return float(sizes.mean()) if len(sizes) else None
 
 
 def fooled_images(victim, labels, success=None):

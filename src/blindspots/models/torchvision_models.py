@@ -1,9 +1,12 @@
-"""Torchvision's architectures for classification."""
+"""Torchvision's architectures for classification, and the weights that it publishes for them."""
 
 import difflib
+from dataclasses import dataclass
 
 from blindspots.errors import UserError
 from blindspots.torchvision_import import import_with_torchvision
+
+HALVES = ("googlenet", "inception_v3")  # whose weights are for mean and std 0.5
 
 
 def torchvision_network(name, classes):
@@ -39,5 +42,58 @@ def torchvision_network(name, classes):
             f"as {', '.join(near)}"
         )
     # Else these two warn that another initialisation is to become the default.
-    options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    options = {"init_weights": True} if name in HALVES else {}
     return models.get_model(name, weights=None, num_classes=classes, **options)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that torchvision publishes.
+
+    Attributes
+    ----------
+    url : str
+        The name of the file ends in the first digits of its SHA-256.
+    classes : int
+    normalize : dict
+        ``mean`` and ``std`` of each channel: what the network expects of images in [0, 1].
+    """
+
+    url: str
+    classes: int
+    normalize: dict
+
+
+def published_weights(name, weights):
+    """Return where weights are that torchvision publishes, and what they expect.
+
+    Parameters
+    ----------
+    name : str
+        A network, as for `torchvision_network`.
+    weights : str
+        As torchvision names them, such as ``IMAGENET1K_V1`` or ``DEFAULT``.
+
+    Returns
+    -------
+    Published
+
+    Raises
+    ------
+    UserError
+        If torchvision publishes no such weights of the network.
+    """
+    models = import_with_torchvision("torchvision.models")
+    known = models.get_model_weights(name)
+    if weights not in known.__members__:
+        raise UserError(
+            f"torchvision publishes no weights {weights!r} of {name}; write one of "
+            f"{', '.join(known.__members__)}"
+        )
+    chosen = known[weights]
+    preset = chosen.transforms()
+    halves = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    given = {"mean": list(preset.mean), "std": list(preset.std)}
+    return Published(
+        chosen.url, len(chosen.meta["categories"]), halves if name in HALVES else given
+    )

@@ -38,7 +38,7 @@ MESSAGES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OptimizeResult:
     """What `minimize` returns: scipy's names, one entry for each row.
 
@@ -58,6 +58,13 @@ class OptimizeResult:
     nfev: torch.Tensor
     success: torch.Tensor
     message: list
+
+    def __repr__(self):
+        rows, variables = self.x.shape
+        return (
+            f"<{type(self).__name__}: {int(self.success.sum())} of {rows} problems of {variables} "
+            f"variables converged, {int(self.nfev.max()) if rows else 0} evaluations at most>"
+        )
 
 
 class BoxedDescent:

@@ -7,13 +7,12 @@ import torch
 from blindspots.attacks.best_of import BestOfResult, members_for
 from blindspots.attacks.external import AttackError
 from blindspots.attacks.methods import method
+from blindspots.attacks.pool import attacked, right_answers
 from blindspots.attacks.targets import choose_targets
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
-from blindspots.models.inference import answers_of, logits_of
 from blindspots.parts import part_of
 from blindspots.progress import Progress
-from blindspots.seeding import seeded
 from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images, to_arrays
@@ -31,9 +30,9 @@ def main(job, files):
     )
     network, _ = load_network(files.model, job.upstream("model"), device)
     chunk = spec["chunk"]
-    with seeded(0, device):  # the same in every part
-        logits = logits_of(network, images, chunk, name=f"the network of {files.model}")
-    right = answers_of(logits) == labels
+    logits, right = right_answers(
+        network, images, labels, chunk, name=f"the network of {files.model}"
+    )
     left_out = int((~right).sum())
     LOG.info("%d images, %d left out: already misclassified", len(images), left_out)
     if left_out == len(images):
@@ -82,7 +81,6 @@ def _attacked(network, images, labels, targets, attack, chunk, checkpoint):
     """Attack in chunks, with progress in the log; return what is known of each image."""
     if len(images) == 0:  # there are more parts than chunks
         return {"success": torch.zeros(0, dtype=torch.bool), "rms": torch.zeros(0)}
-    attack_images = method(attack["method"])
     found = checkpoint.load("attack") or {}
     done = len(found.get("success", ()))
     progress = Progress(f"{attack['method']}, images", len(images), done)
@@ -92,16 +90,13 @@ def _attacked(network, images, labels, targets, attack, chunk, checkpoint):
         parts[:] = [{name: torch.cat([part[name] for part in parts]) for name in parts[0]}]
         return parts[0]
 
-    for start in range(done, len(images), chunk):
-        part = slice(start, start + chunk)
-        goal = targets[part] if isinstance(targets, torch.Tensor) else targets
-        with seeded(0, images.device):  # the same in every part, and after an interruption
-            result = attack_images(
-                network, images[part], labels[part], targets=goal, chunk=chunk, **attack["options"]
-            )
+    engine, options = method(attack["method"]), attack["options"]
+    for count, result in attacked(
+        engine, network, images, labels, targets, chunk, options, start=done
+    ):
         parts.append({name: value.cpu() for name, value in vars(result).items()})
         checkpoint.save("attack", joined)
-        progress.report(min(start + chunk, len(images)), "")
+        progress.report(count, "")
     return joined()
 
 

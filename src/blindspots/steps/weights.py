@@ -1,4 +1,4 @@
-"""Trained networks as artifacts; shared by the steps that use them."""
+"""Models as artifacts, networks and others; shared by the steps that use them."""
 
 from contextlib import contextmanager
 
@@ -13,11 +13,17 @@ from blindspots.models.networks import build_network
 # What numpy and safetensors both know.
 DTYPES = (torch.float16, torch.float32, torch.float64, torch.bool, torch.uint8)
 DTYPES += (torch.int8, torch.int16, torch.int32, torch.int64)
+ESTIMATOR = "estimator"  # the architecture of a classifier of scikit-learn that is no network
 
 
 def save_network(path, network, provenance):
     """Write the weights of a network, with the description that rebuilds it."""
     write_tensors(path, weights_of(network), provenance)
+
+
+def save_estimator(path, content, provenance):
+    """Write a classifier of scikit-learn as `blindspots.models.estimator_bytes.pack` gives it."""
+    write_tensors(path, {ESTIMATOR: np.frombuffer(content, np.uint8)}, provenance)
 
 
 def weights_of(network):
@@ -104,9 +110,19 @@ def built(about, seed):
 
 
 def load_network(path, job_digest, device):
-    """Read a network, frozen and in evaluation mode, and its provenance."""
+    """Read a model, frozen and in evaluation mode, and its provenance.
+
+    It maps images to logits, of which that of its answer is the largest; on whether there is a
+    gradient see `blindspots.models.makers.registry`.
+    """
     tensors, provenance = read_tensors(path, job_digest)
     about = provenance["network"]
+    is_network = about["architecture"]["kind"] != ESTIMATOR
+    model = (_network if is_network else _estimator)(path, tensors, about)
+    return model.to(device).eval().requires_grad_(False), provenance
+
+
+def _network(path, tensors, about):
     network = build_network(about["architecture"], tuple(about["shape"]), about["classes"], seed=0)
     try:
         network.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
@@ -114,4 +130,14 @@ def load_network(path, job_digest, device):
         raise UserError(
             f"{path} holds other weights than its network; delete it and run again"
         ) from None
-    return network.to(device).eval().requires_grad_(False), provenance
+    return network
+
+
+def _estimator(path, tensors, about):
+    from blindspots.models.estimator_bytes import unpack  # slow, and most studies have none
+    from blindspots.models.predictions import Predictions
+
+    try:
+        return Predictions(unpack(tensors[ESTIMATOR].tobytes()), about["classes"])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} is not what was saved: {error}; delete it and run again") from None

@@ -141,8 +141,8 @@ class Study:
 
     def seeds_of(self, model):
         """Return the seeds that a model is made with: all, or the first where none counts."""
-        seeded = maker_of(self.config["models"][model]).SEEDED
-        return self.seeds if seeded else self.seeds[:1]
+        entry = self.config["models"][model]
+        return self.seeds if maker_of(entry).seeded(entry) else self.seeds[:1]
 
     def set(self, model, attack, seed):
         """Return the job that makes an adversarial set."""
@@ -192,14 +192,15 @@ class Study:
         """Return the configuration of what is run, for the report's captions.
 
         Its texts are reStructuredText. One that is missing is the id or, of a description, the
-        architecture; only the caption of a table stays empty.
+        architecture or the classifier; only the caption of a table stays empty.
         """
         config = deepcopy(self.config)
         if not isinstance(config["dataset"], str):
             config["dataset"] = self.facts.title
         config["models"] = {name: config["models"][name] for name in self.used_models}
         for name, model in config["models"].items():
-            described = model["description"].strip() or model.get("architecture", "")
+            made_of = model.get("architecture", model.get("estimator", ""))
+            described = model["description"].strip() or made_of
             model |= {"label": escape_rst(self.label(name)), "description": escape_rst(described)}
         run = {name for kind in KINDS for name in self.experiments(kind)}
         config["experiments"] = {n: e for n, e in config["experiments"].items() if n in run}

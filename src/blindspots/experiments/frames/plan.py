@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from blindspots.artifacts import file_digest
+from blindspots.models.makers.registry import maker_of
 from blindspots.study.jobs import Job, figure, makes, table
 from blindspots.study.libraries import MARKUP, PLOTS, TABLES, versions
 from blindspots.study.sentences import unknown
@@ -15,9 +16,13 @@ SCHEMA = yaml.safe_load(Path(__file__).with_name("schema.yaml").read_text(encodi
 
 def problems(config, entries, facts, reference_files):
     """Yield what is wrong with experiments."""
+    models = config["models"]
     for name, entry in entries.items():
+        where = f"experiments.{name}.models"
         for model in entry["models"]:
-            yield from unknown(f"experiments.{name}.models", "model", model, config["models"])
+            yield from unknown(where, "model", model, models)
+            if model in models and not maker_of(models[model]).differentiable(models[model]):
+                yield f"{where}: {model} is no network, so it has no layers; take it out"
 
 
 def jobs(study, entries):

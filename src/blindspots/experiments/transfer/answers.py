@@ -28,12 +28,13 @@ class Answers:
         self._place = cells.groupby(SET, sort=False).cumcount()
 
     def rate(self, cells, both_right=False):
-        """Return the mean rate of one cell over its seeds.
+        """Return the mean rate of one cell over the seeds of source and victim.
 
         Parameters
         ----------
         cells : pandas.DataFrame
-            The cell's rows of the transfer table, one for each seed.
+            The cell's rows of the transfer table, one for each seed of the source and each seed of
+            the victim that it was shown to.
         both_right : bool
             Count only images that the victim, too, classifies correctly when clean.
 
@@ -51,7 +52,7 @@ class Answers:
                 right = self._of(cell, "right")
                 counted = _bits(right[place % len(right)], indices)
             runs.append((indices, fooled, counted))
-        return _mean(runs, cells["seed"])
+        return _mean(runs, cells["seed"], cells["victim_seed"])
 
     def rms(self, cells):
         """Return the mean RMS distortion of one source's images as found, over its seeds.
@@ -90,7 +91,7 @@ def mean_rms(runs):
     blindspots.evaluation.seeds.Mean
     """
     seeds = [seed for seed, *_ in runs]
-    return _mean([(indices, rms, ~np.isnan(rms)) for _, indices, rms in runs], seeds)
+    return _mean([(indices, rms, ~np.isnan(rms)) for _, indices, rms in runs], seeds, seeds)
 
 
 def images_in_words(seeds, few, many):
@@ -103,11 +104,11 @@ def _bits(packed, indices):
     return np.unpackbits(packed, count=len(indices)).astype(bool)
 
 
-def _mean(runs, seeds):
-    """Return the mean of runs, each of its own images; source and victim share the seed."""
+def _mean(runs, sources, victims):
+    """Return the mean of runs, each of its own images and seeds of source and victim."""
     images = 1 + max((int(indices.max()) for indices, *_ in runs if len(indices)), default=0)
     values = np.zeros((len(runs), images))
     counted = np.zeros((len(runs), images), bool)
     for run, (indices, numbers, some) in enumerate(runs):
         values[run, indices], counted[run, indices] = numbers, some
-    return mean_over_seeds(values, counted, seeds, seeds)
+    return mean_over_seeds(values, counted, sources, victims)

@@ -6,6 +6,7 @@ import yaml
 
 from blindspots.data.facts import BASES
 from blindspots.evaluation.variants.registry import VARIANTS
+from blindspots.experiments.transfer.victim_seeds import OTHER
 from blindspots.models.makers.registry import maker_of
 from blindspots.study.sentences import unknown
 
@@ -33,9 +34,13 @@ def problems(config, entries, facts, reference_files):
                 yield from unknown(f"{where}.{key}", "model", model, models)
                 if model in models:
                     yield from other_images(f"{where}.{key}", model, models[model], facts)
+        for model in experiment["sources"]:
+            if model in models:
+                yield from _no_gradient(f"{where}.sources", model, models[model])
         for split in experiment["clean"]:
             yield from unknown(f"{where}.clean", "split", split, splits)
         yield from _stored(where, experiment, facts)
+        yield from _victim_seeds(where, experiment, config)
         for key in ("amplify", "noise"):
             for level in experiment[key]:
                 if float(f"{level:g}") != level:
@@ -54,6 +59,36 @@ def other_images(where, name, entry, facts):
         yield (
             f"{where}: {name} takes images of shape {shape} and {classes} classes; those of "
             f"{facts.title} have {facts.shape} and {facts.classes}; take it out of this experiment"
+        )
+
+
+def _victim_seeds(where, experiment, config):
+    """Yield what keeps the sets of an experiment from victims of another seed."""
+    if experiment["victim_seeds"] != OTHER:
+        return
+    if len(config["seeds"]) == 1:
+        yield f"{where}.victim_seeds: there is no other seed than {config['seeds'][0]}; add seeds"
+    if experiment["stored"]:
+        yield (
+            f"{where}.victim_seeds: stored images are shown to their own source, which has no "
+            "other seed; write all, or take stored out"
+        )
+    for model in experiment["sources"]:
+        entry = config["models"].get(model)
+        alone = entry is not None and not maker_of(entry).seeded(entry)
+        if alone and model in experiment.get("victims", experiment["sources"]):
+            yield (
+                f"{where}.victim_seeds: {model} is the same for every seed, so it has no other to "
+                "be shown to; take it out of sources or victims"
+            )
+
+
+def _no_gradient(where, name, entry):
+    """Yield a sentence if a model gives attacks nothing to follow."""
+    if not maker_of(entry).differentiable(entry):
+        yield (
+            f"{where}: {name} has no gradient with respect to its images, so it cannot be "
+            "attacked; name it under victims alone"
         )
 
 

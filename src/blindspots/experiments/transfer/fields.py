@@ -4,6 +4,7 @@ FIELDS = (
     "source",
     "victim",
     "seed",
+    "victim_seed",
     "attack",
     "variant",
     "rms",

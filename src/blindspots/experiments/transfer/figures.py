@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from blindspots.evaluation.seeds import FEWEST
 from blindspots.experiments.transfer.answers import images_in_words, mean_rms
+from blindspots.experiments.transfer.victim_seeds import chosen
 from blindspots.summary.style import RATE_COLOURS, colours_and_markers
 
 MOST_NUMBERS = 2500  # written into one panel: more take minutes, and nobody reads them
@@ -31,7 +32,8 @@ def transfer_heat_maps(cells, spec, title, answers=None):
     cells : pandas.DataFrame
         The tidy transfer table, columns as in `blindspots.experiments.transfer.fields.FIELDS`.
     spec : dict
-        What is shown: ``attack``, ``sources``, ``victims``, ``labels``, ``amplify``.
+        What is shown: ``attack``, ``sources``, ``victims``, ``victim_seeds``, ``labels``,
+        ``amplify``, ``seeds``.
     title : str
     answers : blindspots.experiments.transfer.answers.Answers, optional
         The answers to single images; not needed with one seed.
@@ -103,8 +105,8 @@ def error_curves(cells, spec, title, answers=None):
     cells : pandas.DataFrame
         The tidy transfer table, columns as in `blindspots.experiments.transfer.fields.FIELDS`.
     spec : dict
-        What is shown: ``attack``, ``pool``, ``sources``, ``victims``, ``labels``,
-        ``amplify``, ``noise``.
+        What is shown: ``attack``, ``pool``, ``sources``, ``victims``, ``victim_seeds``,
+        ``labels``, ``amplify``, ``noise``.
     title : str
     answers : blindspots.experiments.transfer.answers.Answers, optional
         The answers to single images; not needed with one seed.
@@ -307,6 +309,7 @@ _MEAN = {
 
 def _adversarial(cells, spec):
     """Return the cells of the adversarial images of an experiment, unclipped."""
+    cells = chosen(cells, spec["victim_seeds"])
     return cells[
         (cells["attack"] == spec["attack"])
         & cells["source"].isin(spec["sources"])

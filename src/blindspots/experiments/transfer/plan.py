@@ -7,6 +7,7 @@ from blindspots.artifacts import file_digest
 from blindspots.evaluation.variants import stored
 from blindspots.evaluation.variants.registry import VARIANTS, modules_of, packages_of
 from blindspots.experiments.transfer.checks import problems, schema
+from blindspots.experiments.transfer.victim_seeds import named, seeds_of_victims
 from blindspots.study.jobs import Job, figure, makes, table
 from blindspots.study.libraries import MARKUP, PLOTS, QUANTILES, TABLES, versions
 
@@ -58,10 +59,15 @@ def attack_pool(study, entry):
     return study.config["attacks"][entry["attack"]]["images"]
 
 
-def row_victims(study, source, attack):
-    """Return the victims of a set, over all experiments that use it."""
-    names = [name for e in _using(study, source, attack) for name in victims_of(e)]
-    return list(dict.fromkeys(names))
+def row_victims(study, source, attack, seed):
+    """Return (victim, seed) of all that a set is shown to, over all experiments that use it."""
+    pairs = [
+        (name, other)
+        for e in _using(study, source, attack)
+        for name in victims_of(e)
+        for other in seeds_of_victims(e["victim_seeds"], seed, study.seeds)
+    ]
+    return list(dict.fromkeys(pairs))
 
 
 def noise_victims(study, pool):
@@ -89,20 +95,21 @@ def evaluate_transfer(study, model, seed, attack):
     """One adversarial set on every victim, every variant."""
     variants = [{"kind": "as_found"}]
     variants += _variants("set", _using(study, model, attack))
-    names = row_victims(study, model, attack)
+    pairs = row_victims(study, model, attack, seed)
+    victims = {named(name, other, seed): study.model(name, other) for name, other in pairs}
     return Job(
         inputs={
             "data": study.job("prepare_data"),
             "set": study.set(model, attack, seed),
             "source": study.model(model, seed),
-            "victims": _victims(study, names, seed),
+            "victims": victims,
         },
         settings={
             "source": model,
             "seed": seed,
             "attack": attack,
             "base": study.split(study.config["attacks"][attack]["images"])["of"],
-            "victims": names,
+            "victims": list(victims),
             "variants": variants,
             "chunk": study.config["chunk"],
             **study.compute("evaluate", packages_of(variants)),
@@ -118,7 +125,10 @@ def evaluate_noise(study, pool, seed):
     variants = [{"kind": "clean"}, *_variants("images", attacked)]
     names = noise_victims(study, pool)
     return Job(
-        inputs={"data": study.job("prepare_data"), "victims": _victims(study, names, seed)},
+        inputs={
+            "data": study.job("prepare_data"),
+            "victims": {name: study.model(name, seed) for name in names},
+        },
         settings={
             "source": "noise",
             "seed": seed,
@@ -147,10 +157,6 @@ def collect_transfer(study):
         for seed in study.seeds
     ]
     return Job(inputs={"rows": rows})
-
-
-def _victims(study, names, seed):
-    return {name: study.model(name, seed) for name in names}
 
 
 def _variants(of, entries):
@@ -339,6 +345,7 @@ def _shown(study, experiment):
         "targets": study.config["attacks"][entry["attack"]]["targets"],
         "sources": entry["sources"],
         "victims": victims_of(entry),
+        "victim_seeds": entry["victim_seeds"],
         "labels": {name: study.label(name) for name in names},
         "clean": entry["clean"],
         "amplify": entry["amplify"],

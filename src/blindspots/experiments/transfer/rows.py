@@ -10,13 +10,14 @@ from blindspots.evaluation.transfer import (
     AS_FOUND,
     Context,
     answers_of_all,
-    fooled_images,
+    clean_right,
     packages_of,
-    transfer_counts,
-    variant_name,
+    tidy_row,
+    transfer_cells,
 )
 from blindspots.experiments.transfer.bits import array_to_text, text_to_bits
 from blindspots.experiments.transfer.cells import CLEAN_RIGHT, CellCache
+from blindspots.experiments.transfer.victim_seeds import parsed
 from blindspots.progress import Progress
 from blindspots.steps.weights import load_network
 
@@ -48,11 +49,6 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
     """
     spec = job.spec
     images, labels, indices, base = pool
-    truth = labels.cpu().numpy()
-    adversarial, extra = None, {}
-    if found is not None:
-        adversarial = found["images"]
-        extra = {key: found[key].cpu().numpy() for key in ("targets", "success")}
     paths = dict(zip(spec["victims"], victim_files, strict=True))
     study = Path(output).parents[3]  # above rows/<source>/seed<s>/
     versions = {name: spec["versions"][name] for name in NUMERIC}
@@ -64,17 +60,7 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
         for kind, own in job.code_of_modules().items()
     }
     known = CellCache(study / "cells", codes, identity, code, computing)
-    context = Context(
-        indices,
-        (base, spec["seed"]),
-        spec["chunk"],
-        labels,
-        None if found is None or (found["targets"] < 0).any() else found["targets"],
-        source,
-    )
-
-    def answers(networks, variant):
-        return answers_of_all(networks, variant, images, adversarial, context)
+    context = Context.of(indices, (base, spec["seed"]), spec["chunk"], labels, found, source)
 
     names, variants = spec["victims"], spec["variants"]
     cells, right_of, computed, saved = [{} for _ in variants], {}, 0, 0
@@ -86,24 +72,17 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
             digests[name] = about["content"]
             right_of[name] = known.get(digests[name], CLEAN_RIGHT)
         if new := {name: victims[name] for name in block if right_of[name] is None}:
-            clean, _ = answers(new, {"kind": "clean"})
-            for name in new:
-                right_of[name] = array_to_text(clean[name] == truth)
+            for name, right in clean_right(new, images, context).items():
+                right_of[name] = array_to_text(right)
                 known.put(digests[name], CLEAN_RIGHT, right_of[name])
+        right = {name: text_to_bits(right_of[name], len(images)) for name in block}
         for number, variant in enumerate(variants):
             counted = {name: known.get(digests[name], variant) for name in block}
             missing = {name: victims[name] for name in block if counted[name] is None}
             if missing:
-                networks = missing if source is None else {**missing, None: source}
-                answered, sizes = answers(networks, variant)
-                rms = _rms(variant, sizes, extra.get("success"))
-                for name in missing:
-                    right = text_to_bits(right_of[name], len(truth))
-                    counts = transfer_counts(
-                        answered[name], truth, right, source=answered.get(None), **extra
-                    )
-                    fooled = fooled_images(answered[name], truth, extra.get("success"))
-                    counted[name] = {**counts, "rms": rms, "fooled": array_to_text(fooled)}
+                found_now = transfer_cells(missing, variant, images, found, right, context)
+                for name, (counts, fooled) in found_now.items():
+                    counted[name] = {**counts, "fooled": array_to_text(fooled)}
                     known.put(digests[name], variant, counted[name])
             computed += len(missing)
             cells[number] |= counted
@@ -114,17 +93,17 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
     rows, fooled = [], []
     for variant, counted in zip(variants, cells, strict=True):
         for name, cell in counted.items():
+            victim, seed = parsed(name, spec["seed"])
             counts = {key: value for key, value in cell.items() if key != "fooled"}
             fooled.append(cell["fooled"])
             rows.append(
-                {
-                    "source": spec["source"],
-                    "victim": name,
-                    "seed": spec["seed"],
-                    "attack": spec["attack"],
-                    "variant": variant_name(variant),
-                    **counts,
-                }
+                tidy_row(
+                    (spec["source"], spec["seed"]),
+                    (victim, seed),
+                    spec["attack"],
+                    variant,
+                    counts,
+                )
             )
     LOG.info("%d cells, %d of them computed now", len(rows), computed)
     single = {
@@ -133,15 +112,7 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
         "fooled": fooled,
     }
     if found is not None:
-        _, sizes = answers({}, {"kind": AS_FOUND})
-        single["rms"] = array_to_text(np.where(extra["success"], sizes, np.nan).astype("<f4"))
+        _, sizes = answers_of_all({}, {"kind": AS_FOUND}, images, found["images"], context)
+        success = found["success"].cpu().numpy()
+        single["rms"] = array_to_text(np.where(success, sizes, np.nan).astype("<f4"))
     write_record(output, {**job.provenance(), "rows": rows, "answers": single})
-
-
-def _rms(variant, sizes, success):
-    """Return the RMS of a cell: the level asked for, or the mean of what was measured."""
-    if "level" in variant and not variant.get("clip"):
-        return variant["level"]
-    if success is not None:
-        sizes = sizes[success]
-    return float(np.mean(sizes)) if len(sizes) else None

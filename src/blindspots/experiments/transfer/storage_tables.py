@@ -33,6 +33,7 @@ def own_cells(cells, spec):
         (cells["attack"] == spec["attack"])
         & cells["source"].isin(spec["sources"])
         & (cells["source"] == cells["victim"])
+        & (cells["seed"] == cells["victim_seed"])
         & cells["variant"].isin(ways)
     ]
     # In the order in which they were asked for: the row of a set serves other experiments, too.

@@ -14,6 +14,7 @@ from blindspots.escapes import escape_latex, escape_markdown
 from blindspots.evaluation.intervals import wilson_interval
 from blindspots.evaluation.seeds import FEWEST
 from blindspots.experiments.transfer.answers import images_in_words
+from blindspots.experiments.transfer.victim_seeds import IN_WORDS, chosen
 from blindspots.summary.latex import Column, fitted
 
 PRINTED, LOW, HIGH = "_printed", "_low", "_high"
@@ -67,7 +68,7 @@ def make_table(cells, spec, both_right=False, answers=None):
         ``kind``: ``models`` (tables 1 and 3: clean errors and mean minimum distortion), ``matrix``
         (table 2: every source on every victim), ``levels`` (table 4: the same, and amplified);
         what is shown: ``sources``, ``victims``, ``labels``, ``descriptions``, ``attack``,
-        ``pool``, ``clean``, ``amplify``, ``noise``.
+        ``pool``, ``clean``, ``amplify``, ``noise``, ``seeds``, ``victim_seeds``.
     both_right : bool
         Take rates over the images that the victim, too, classifies correctly when clean, in place
         of all images attacked.
@@ -81,6 +82,7 @@ def make_table(cells, spec, both_right=False, answers=None):
     rows = {"models": _models_rows, "matrix": _matrix_rows, "levels": _levels_rows}[spec["kind"]]
     views = {"values": [], "low": [], "high": []}
     rates = []
+    cells = chosen(cells, spec["victim_seeds"])
     for row in rows(_Measured(cells, answers, both_right), spec):
         for view in views.values():
             view.append({})
@@ -237,6 +239,8 @@ def caption(spec, printed):
         Whether the table shows printed numbers.
     """
     seeds = ", ".join(map(str, spec["seeds"]))
+    if victims := IN_WORDS[spec["victim_seeds"]]:
+        seeds += f"; {victims}"
     rates = f" {intervals_in_words(len(spec['seeds']))}"
     beside = " Printed numbers (Szegedy et al. 2013) in parentheses." if printed else ""
     title = spec["caption"].strip().rstrip(".")

@@ -4,8 +4,10 @@ A maker has
 
 - ``KEY``: the key of a model's entry by which it is chosen; None for the one that is chosen else;
 - ``SCHEMA``: JSON schema of an entry, but for label and description, which every model may have;
-- ``SEEDED``: whether a model is made anew for every seed of a study;
 - ``takes(entry, facts)``: the shape of the images that a model takes, and its classes;
+- ``seeded(entry)``: whether a model is made anew for every seed of a study;
+- ``differentiable(entry)``: whether it is a network, whose gradients attacks follow and whose
+  layers can be measured; of a model that is none, images go in and answers come out;
 - ``problems(where, entry, config, facts)``: sentences on what is wrong with an entry;
 - ``inputs(study, entry, seed)``: jobs that it builds on, by name: the data, other models, sets;
 - ``settings(study, entry, seed)``: what else determines its bytes;
@@ -21,6 +23,7 @@ from importlib import import_module
 MODULES = (
     "trained",
     "weights",
+    "estimator",
 )
 MAKERS = {name: import_module(f"blindspots.models.makers.{name}") for name in MODULES}
 

@@ -1,7 +1,6 @@
 """Models that are trained on a split of the data set, from weights that are drawn."""
 
 KEY = None
-SEEDED = True
 MODULE = "blindspots.steps.train_model"
 
 WIDTH = {"type": "integer", "minimum": 1, "maximum": 100000}
@@ -103,6 +102,16 @@ OPTIMIZER_KEYS = {
 def takes(entry, facts):
     """Return the shape of the images that a model takes, and the number of its classes."""
     return facts.shape, facts.classes
+
+
+def seeded(entry):
+    """Tell whether a model is made anew for every seed: its first weights are drawn."""
+    return True
+
+
+def differentiable(entry):
+    """Tell whether a model has layers and gradients: a network does."""
+    return True
 
 
 def problems(where, entry, config, facts):

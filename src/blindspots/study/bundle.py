@@ -1,9 +1,9 @@
 """Pack a finished study into one archive, to be cited, checked, and continued elsewhere.
 
-    python workflow/scripts/bundle.py digits
+    python -m blindspots.study.bundle digits
 
-Runs in the folder of the project (``make bundle STUDY=digits``) and writes
-``results/digits-bundle.tar.gz``. In the archive every file has the place that it has in the
+Runs in the folder of the project (``blindspots bundle digits``, ``make bundle STUDY=digits``) and
+writes ``results/digits-bundle.tar.gz``. In the archive every file has the place that it has in the
 project, so that it is unpacked over a checkout; Snakemake's own records go along, so that nothing
 reruns there. The same files give the same bytes.
 """
@@ -23,12 +23,10 @@ from importlib.metadata import distributions
 from pathlib import Path
 from shutil import which
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
-
 from blindspots.artifacts import atomic_path, file_digest
 from blindspots.errors import UserError
 from blindspots.study.check import check, in_a_line, with_provenance
-from blindspots.study.explain import dry_run
+from blindspots.study.dry_run import dry_run
 from blindspots.study.terminal import say
 
 CONFIG = "config.yaml"
@@ -43,7 +41,7 @@ def outputs_of(run, name):
 
     Parameters
     ----------
-    run : blindspots.study.explain.DryRun
+    run : blindspots.study.dry_run.DryRun
     name : str
         Of the file in ``studies/``.
     """
