@@ -44,8 +44,8 @@ from blindspots.study.files import (
     refuse_other_name,
     refuse_repeated_keys,
 )
-from blindspots.study.fingerprint import fingerprint_user_module
 from blindspots.study.study import Study, columns_of_files
+from blindspots.user_modules import fingerprint_user_module
 
 GONE = object()
 NAN, INF = float("nan"), float("inf")
@@ -79,6 +79,7 @@ def files(reference):
 def lines_of(schema, reference, tmp_path, monkeypatch):
     """Return the function from a configuration to the lines of the error that it raises."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BLINDSPOTS_DATA", raising=False)
 
     def lines(config):
         with pytest.raises(UserError) as caught:
@@ -649,7 +650,7 @@ def test_what_the_command_line_can_say(config, schema, files):
         ["chunk=7", "download=False", "tables=", "device=cpu", "models={M1: {label: 1}}"]
     )
     update_config(config, given)
-    found = validated(config, schema, files, given)
+    found, _ = validated(config, schema, files, given)
     assert (found["chunk"], found["download"], found["tables"]) == (7, False, {})
     assert found["models"]["M1"]["label"] == "1"
 

@@ -38,7 +38,7 @@ def test_studies_have_no_mistake(config, schema, files, study):
     """config.yaml alone, and with each overlay merged as Snakemake merges it."""
     if study:
         update_config(config, yaml.safe_load(study.read_text(encoding="utf-8")))
-    found = validated(config, schema, files)
+    found, _ = validated(config, schema, files)
     assert study is None or found["study"] == study.stem
 
 
@@ -52,7 +52,7 @@ def test_defaults_are_filled_in(schema):
         "experiments": {"e": {"attack": "a", "sources": ["A"]}},
     }
     given = deepcopy(config)
-    found = validated(config, schema, {})
+    found, _ = validated(config, schema, {})
     assert config == given
     assert found["seeds"] == [0] and found["device"] == "auto"
     assert found["training"]["optimizer"] == "lbfgs"
@@ -66,7 +66,7 @@ def test_defaults_are_filled_in(schema):
 def test_given_values_win_over_defaults(config, schema, complete, files):
     config["models"]["AE400-10"]["pretraining"]["max_evaluations"] = 7
     config["models"]["softmax1"]["training"] = {"max_evaluations": 9}
-    found = validated(config, schema, files)["models"]
+    found = validated(config, schema, files)[0]["models"]
     assert found["AE400-10"]["pretraining"]["max_evaluations"] == 7
     defaults = entry(complete, "models")["pretraining"]["properties"]
     assert found["AE400-10"]["pretraining"]["history"] == defaults["history"]["default"]
@@ -78,7 +78,7 @@ def test_null_takes_an_entry_away(config, schema, files):
     config["tables"]["table1"] = None
     config["experiments"]["cross_model"]["noise"] = None
     config["tables"]["table2"]["noise"] = None
-    found = validated(config, schema, files)
+    found, _ = validated(config, schema, files)
     assert "table1" not in found["tables"]
     assert found["experiments"]["cross_model"]["noise"] == []
 

@@ -312,7 +312,7 @@ def test_contracts_are_read():
     assert contract(kinds).keys() == {"SCHEMA", "problems", "jobs", "RULES"}
     assert contract(variants)["perturb"] == ["variant", "originals", "adversarial", "context"]
     assert contract(makers)["inputs"] == ["study", "entry", "seed"]
-    assert {"NAMES", "facts", "content", "options", "PACKAGES"} <= contract(sources).keys()
+    assert {"NAMES", "facts", "options", "PACKAGES"} <= contract(sources).keys()
 
 
 @pytest.mark.parametrize(("registry", "module"), ENTRIES)

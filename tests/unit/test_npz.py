@@ -13,8 +13,8 @@ import pytest
 
 from blindspots.data import npz
 from blindspots.data.npz import facts, load
-from blindspots.data.sources import npz as source
 from blindspots.errors import UserError
+from blindspots.study.study import Study
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 CAUGHT = {"capture_output": True, "text": True, "check": True}
@@ -67,7 +67,7 @@ def test_facts_and_arrays(save, channels, write):
     assert found.title == "pets"
     assert found.sizes == {"train": TRAIN, "test": TEST}
     assert found.shape == (channels or 1, *SIDES)
-    assert found.classes == CLASSES and found.class_names == ["0", "1", "2", "3"]
+    assert found.classes == CLASSES and found.names is None
     assert found.maximum == 255
     assert found.content == hashlib.sha256(path.read_bytes()).hexdigest()
     images, labels = load(path, found.content)
@@ -100,7 +100,7 @@ def test_names_and_arrays_that_are_not_used(save):
     names = ["cat", "Zürich's dog", "猫", "C:\\x <b>"]
     unused = np.array([{}, None], dtype=object)
     found = facts(save(small(classes=np.array(names), pickled=unused)))
-    assert found.classes == CLASSES and found.class_names == names
+    assert found.classes == CLASSES and found.names == names
 
 
 def test_more_names_than_test_labels(save):
@@ -262,26 +262,27 @@ def test_cifar():
     """Photographs with names and arrays that are not used."""
     found = facts(CIFAR)
     assert found.sizes == {"train": 6000, "test": 1000} and found.shape == (3, 32, 32)
-    assert found.classes == 10 and found.class_names[:3] == ["airplane", "automobile", "bird"]
+    assert found.classes == 10 and found.names[:3] == ["airplane", "automobile", "bird"]
     images, labels = load(CIFAR, found.content)
     assert images["train"].shape == (6000, 3, 32, 32)
     assert np.bincount(labels["train"])[1] == 2366
     # The first test image is the well-known cat.
-    assert found.class_names[labels["test"][0]] == "cat"
+    assert found.names[labels["test"][0]] == "cat"
     assert images["test"][0, :, 0, 0].tolist() == [158, 112, 49]
 
 
-def test_planning_reads_an_archive_once(save, monkeypatch):
-    """Facts and content are asked for several times; another archive in its place is seen."""
+def test_planning_reads_an_archive_once(save, monkeypatch, config, schema, reference):
+    """And another one in its place anew."""
     read = []
     monkeypatch.setattr(npz, "facts", lambda path: read.append(path) or facts(path))
-    path = save(small())
-    config = {"dataset": {"npz": str(path)}}
-    found = source.facts(config, "."), source.content(config, "."), source.facts(config, ".")
-    assert len(read) == 1 and found[0] == found[2]
-    save(small(channels=0))
-    assert source.content(config, ".") != found[1]
-    assert source.facts(config, ".").shape[0] == 1
-    path.unlink()
-    with pytest.raises(UserError, match="is missing"):
-        source.facts(config, ".")
+    config |= {"dataset": {"npz": str(save(small()))}, "run": ["cross_training_set"]}
+    del config["models"]["conv"]  # the images cannot be halved so often
+    config["experiments"].pop("frames")
+    specs = []
+    for arrays in (small(), small(channels=0)):
+        save(arrays)
+        study = Study(config, schema, reference, [])
+        specs.append(study.job("prepare_data").settings)
+    assert len(read) == 2
+    one, other = (spec.pop("content") for spec in specs)
+    assert one != other and specs[0] == specs[1] and specs[0]["dataset"] == "npz"

@@ -9,6 +9,7 @@ from snakemake.utils import update_config
 from snippets import ALONE, POINTS, snippets
 
 from blindspots.attacks.methods import method
+from blindspots.data.torchvision_catalogue import CATALOGUE
 from blindspots.models.networks import build_network
 from blindspots.models.weight_files import load_strictly, read_weights
 from blindspots.study import libraries
@@ -73,7 +74,10 @@ def test_configuration_makes_a_study(config, schema, reference, here, monkeypatc
     for name in change.get("run", []):
         assert any(name in names for _, names in made), name
     if "dataset" in change:
-        assert study.facts.shape == (3, 16, 16) and study.facts.names == ["cat", "dog", "ship"]
+        shape, names = (3, 16, 16), ["cat", "dog", "ship"]
+        if change["study"] == "cifar":
+            shape, names = (3, 32, 32), list(CATALOGUE["CIFAR10"].names)
+        assert study.facts.shape == shape and study.facts.names == names
 
 
 def test_stored_images_are_variants_of_the_rows(config, schema, reference, here):

@@ -25,7 +25,7 @@ from blindspots.experiments.transfer.storage_tables import (
     own_cells,
     sections,
 )
-from blindspots.study.config import facts_of, validated
+from blindspots.study.config import validated
 from blindspots.study.study import Study, columns_of_files
 from blindspots.summary.page import page
 
@@ -130,13 +130,13 @@ def test_what_cannot_be_shown_is_told(config, schema, reference, place, value, s
 def test_images_of_other_channels_are_no_pictures(config, schema, reference):
     """Rounding alone would do with any; a file does not."""
     config["figures"]["examples"]["figure7a"]["stored"] = {"as": "png"}
-    config = validated(config, schema, columns_of_files(reference))
+    config, found = validated(config, schema, columns_of_files(reference))
     entries = {n: e for n, e in config["experiments"].items() if e["kind"] == "transfer"}
 
     def told(channels):
-        facts = replace(facts_of(config), shape=(channels, 28, 28))
-        found = problems(config, entries, facts, columns_of_files(reference))
-        return [said.partition(":")[0] for said in found if "three channels" in said]
+        facts = replace(found, shape=(channels, 28, 28))
+        told = problems(config, entries, facts, columns_of_files(reference))
+        return [said.partition(":")[0] for said in told if "three channels" in said]
 
     assert told(4) == ["experiments.storage.stored", "figures.examples.figure7a.stored"]
     entries["storage"]["stored"] = [{"as": "png"}]

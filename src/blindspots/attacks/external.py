@@ -7,7 +7,6 @@ attacks, and the KKT residual is computed like theirs.
 """
 
 import copy
-import importlib
 import inspect
 from importlib.util import find_spec
 
@@ -258,7 +257,7 @@ def _foolbox(name):
 def _user(method, module, name):
     try:
         with seeded(0):
-            function = getattr(importlib.import_module(module), name)
+            function = getattr(import_with_torchvision(module), name)
     except ImportError as error:
         raise AttackError(f"{method} cannot be imported: {error}") from error
     except AttributeError:

@@ -1,8 +1,6 @@
 """MNIST and its family as arrays, from files that are checked."""
 
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -71,21 +69,14 @@ def load_dataset(name, root, download, expected=None):
 
 def _download(name, entry, root, missing):
     """Fetch missing files through torchvision, which checks them, and move them in when whole."""
-    from blindspots.data.torchvision_datasets import download
+    from blindspots.data.torchvision_datasets import fetch
 
     folder = raw_folder(name, root)
+    # The archive, where only its digest is known: it shows that this is the published.
+    archives = entry.archive_md5 or {}
+    kept = [f"{file}.gz" if f"{file}.gz" in archives else file for file in missing]
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
-            LOG.info("downloading %s to %s", name, root)
-            download(entry.folder, temporary)
-            folder.mkdir(parents=True, exist_ok=True)
-            for file in missing:
-                # The archive, where only its digest is known: it shows that this is the published.
-                archive = f"{file}.gz"
-                kept = archive if archive in (entry.archive_md5 or {}) else file
-                # The same file system: below the data root.
-                os.replace(raw_folder(name, temporary) / kept, folder / kept)
+        fetch(entry.folder, root, [f"{entry.folder}/raw/{file}" for file in kept])
     except (OSError, RuntimeError) as error:
         reason = f"is missing and could not be downloaded ({error})"
         raise unusable(name, folder / missing[0], reason, "") from None

@@ -22,6 +22,9 @@ class Facts:
         Stored pixel value that stands for 1.
     names : list of str or None
         Of the classes, where they are no numbers.
+    content : object
+        What tells the content of files apart from any other, and what is made of it, for the
+        specification: what JSON can hold; None where there are no files.
     """
 
     title: str
@@ -30,6 +33,7 @@ class Facts:
     classes: int = 10
     maximum: int = 255
     names: list | None = None
+    content: object = None
 
 
 @dataclass(frozen=True)

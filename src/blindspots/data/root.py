@@ -19,4 +19,5 @@ def below(root, path):
     """
     path = os.path.expanduser(path)
     elsewhere = Path(root) / path
-    return str(elsewhere) if not Path(path).exists() and elsewhere.exists() else path
+    path = str(elsewhere) if not Path(path).exists() and elsewhere.exists() else path
+    return f"./{path}" if path.startswith("-") else path  # which would be taken for an option

@@ -1,7 +1,6 @@
 """Network architectures: the registry, and the construction of a network from its description."""
 
 import copy
-import importlib
 
 import torch
 from torch import nn
@@ -11,6 +10,7 @@ from blindspots.models.imagenet import tiny_darknet
 from blindspots.models.normalized import Normalized
 from blindspots.models.state import frozen, restored
 from blindspots.seeding import seeded
+from blindspots.torchvision_import import import_with_torchvision
 
 TORCHVISION = "torchvision:"
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
@@ -50,7 +50,7 @@ def build_network(architecture, shape, classes, seed):
     build = _user_network if users else BUILDERS[kind.partition(":")[0]]
     if users:
         with seeded(0):  # what the module draws belongs to no network
-            importlib.import_module(kind.partition(":")[0])
+            import_with_torchvision(kind.partition(":")[0])
     with seeded(seed):
         network = build(architecture, shape, classes)
     if "normalize" in architecture:
@@ -114,7 +114,7 @@ def _conv(architecture, shape, classes):
 def _user_network(architecture, shape, classes):
     reference = architecture["kind"]
     module, _, name = reference.partition(":")
-    factory = getattr(importlib.import_module(module), name, None)
+    factory = getattr(import_with_torchvision(module), name, None)
     if factory is None:
         raise ValueError(f"{reference}: the module has no {name}")
     with restored():

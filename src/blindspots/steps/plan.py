@@ -12,14 +12,16 @@ SET = "adversarial/{model}/seed{seed}/{attack}.safetensors"
 @makes(data="data.safetensors")
 def prepare_data(study):
     """The data set: pixels and labels of both base sets."""
-    dataset = study.config["dataset"]
-    named = dataset if isinstance(dataset, str) else next(iter(dataset))
-    content = study.source.content(study.config, study.data_root)
-    settings = {"dataset": named, "versions": versions(study.source.PACKAGES)}
+    source, dataset = study.source, study.config["dataset"]
+    named = dataset if isinstance(dataset, str) else source.KEY
+    content = study.facts.content
+    settings = {"dataset": named, "versions": versions(source.PACKAGES)}
+    users = getattr(source, "references", None)
     return Job(
-        module=study.source.__name__,
+        module=source.__name__,
         settings=settings | ({"content": content} if content else {}),
-        options=study.source.options(study.config, study.data_root),
+        options=source.options(study.config, study.data_root),
+        references=users(study.config) if users else (),
     )
 
 

@@ -66,6 +66,8 @@ def _splits(splits, facts):
             yield f"{where} needs either share or range"
             continue
         size = facts.sizes[part["of"]]
+        if not size:  # told where the part is used
+            continue
         start, stop = part.get("range") or [round(edge * size) for edge in part["share"]]
         if not start < stop <= size:
             yield f"{where}: it must start before it ends, within the {size} images of {part['of']}"

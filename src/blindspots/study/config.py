@@ -19,7 +19,7 @@ from blindspots.study.sentences import (
 
 
 def validated(config, schema, reference_files, command_line=None):
-    """Check a configuration and fill in the defaults of the schema.
+    """Check a configuration, fill in the defaults of the schema, and open its data set.
 
     Parameters
     ----------
@@ -34,15 +34,18 @@ def validated(config, schema, reference_files, command_line=None):
 
     Returns
     -------
-    dict
+    config : dict
         A new configuration with every default filled in.
+    facts : blindspots.data.facts.Facts
+        Of its data set.
 
     Raises
     ------
     UserError
-        One line for each problem found.
+        One line for each problem found; or that of a file of the data set that is not what it
+        should be.
     """
-    config = _without_removed(config)
+    config = _in_full(_without_removed(config))
     problems = list(_unplain(config))
     if not problems:
         schema = _composed(schema, config if isinstance(config, dict) else {})
@@ -51,23 +54,13 @@ def validated(config, schema, reference_files, command_line=None):
         config = _with_defaults(config, schema, schema)
         problems = _option_problems(config, schema, command_line or {})
         problems = problems or list(_untyped_options(command_line or {}))
-        problems += cross_problems(config, facts_of(config), reference_files)
+        facts = sources.source_of(config["dataset"]).facts(config, data_root(config))
+        problems += cross_problems(config, facts, reference_files)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         count = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         raise UserError(f"the configuration has {count}:\n{lines}")
-    return config
-
-
-def facts_of(config):
-    """Return the facts of the data set of a configuration whose keys are right.
-
-    Raises
-    ------
-    UserError
-        If a file that they are read from is not what it should be.
-    """
-    return sources.source_of(config["dataset"]).facts(config, data_root(config))
+    return config, facts
 
 
 def _composed(schema, config):
@@ -104,19 +97,18 @@ def _composed(schema, config):
 
 
 def _of_dataset(value):
-    """Return the schema of the data set: a name, or a mapping with the key of one source."""
-    keyed = {s.KEY: s.SCHEMA for s in sources.SOURCES if hasattr(s, "KEY")}
-    if isinstance(value, dict):
-        # All of it, so that a mistyped key is told beside the known ones.
-        required = [key for key in value if key in keyed][:1]
-        return {
-            "type": "object",
-            "properties": keyed,
-            "additionalProperties": False,
-            "maxProperties": 1,
-            "required": required,
-        }
-    return {"enum": [name for s in sources.SOURCES for name in getattr(s, "NAMES", ())]}
+    """Return the schema of the data set: a name, or a mapping with the keys of one source."""
+    if not isinstance(value, dict):
+        return {"enum": [name for s in sources.SOURCES for name in getattr(s, "NAMES", ())]}
+    keyed = [source for source in sources.SOURCES if hasattr(source, "KEY")]
+    chosen = next((source.SCHEMA for source in keyed if source.KEY in value), None)
+    return {
+        "type": "object",
+        # Else the keys that choose, so that a mistyped one is told beside them.
+        "properties": chosen or {source.KEY: source.SCHEMA[source.KEY] for source in keyed},
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
 
 
 def _joined(core, fragment):
@@ -135,6 +127,14 @@ def _without_removed(value):
     if isinstance(value, dict):
         return {key: _without_removed(item) for key, item in value.items() if item is not None}
     return value
+
+
+def _in_full(config):
+    """Return a configuration with the data set in full where it was given by a function alone."""
+    dataset = config.get("dataset") if isinstance(config, dict) else None
+    if isinstance(dataset, str) and ":" in dataset:
+        return {**config, "dataset": {"module": dataset}}
+    return config
 
 
 def _unplain(value, place=()):
@@ -180,17 +180,22 @@ def _option_problems(config, schema, command_line):
 
 def _untyped_options(command_line):
     """Yield what is wrong with options of users' own code that ``--config`` made text of."""
-    for section in ("models", "attacks"):
-        for name, entry in (command_line.get(section) or {}).items():
-            todo = [((section, name, "options"), (entry or {}).get("options"))]
-            while todo:
-                place, value = todo.pop()
-                if isinstance(value, dict | list):
-                    items = value.items() if isinstance(value, dict) else enumerate(value)
-                    todo += [((*place, key), item) for key, item in items]
-                elif is_no_text(value):
-                    instead = IN_A_FILE.format(key=section)
-                    yield f"{dotted(place)} is the text {shown(value)}{instead}"
+    entries = {
+        (section, name): entry
+        for section in ("models", "attacks")
+        for name, entry in (command_line.get(section) or {}).items()
+    }
+    entries["dataset",] = command_line.get("dataset")
+    for where, entry in entries.items():
+        todo = [((*where, "options"), entry.get("options"))] if isinstance(entry, dict) else []
+        while todo:
+            place, value = todo.pop()
+            if isinstance(value, dict | list):
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                todo += [((*place, key), item) for key, item in items]
+            elif is_no_text(value):
+                instead = IN_A_FILE.format(key=where[0])
+                yield f"{dotted(place)} is the text {shown(value)}{instead}"
 
 
 def _with_defaults(value, schema, root):

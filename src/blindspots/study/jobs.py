@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from shlex import quote
 
 from blindspots.artifacts import canonical_json, job_digest
+from blindspots.errors import UserError
 
+LONGEST = 120_000  # characters of a command, which may have 128 KiB; the rest is for the folder
+FEW = 100  # inputs that any command can name
 SHORT = 12  # hexadecimal digits by which jobs with many inputs know each of them
 PROVENANCE = "provenance"  # the name of a sidecar among outputs
 
@@ -126,6 +130,25 @@ class Job:
             else:
                 found[name] = [next(iter(job.outputs.values())) for job in _flat(jobs)]
         return found
+
+
+def refuse_long(job, folder):
+    """Raise UserError if a command cannot hold what is said of a job: inputs and specification."""
+    several = {name: jobs for name, jobs in job.inputs.items() if not isinstance(jobs, Job)}
+    count = sum(map(len, several.values()))
+    if count < FEW and len(job.settings) < FEW:
+        return
+    paths = [path for those in job.input_paths().values() for path in those]
+    length = len(quote(canonical_json(job.settings))) + count * (SHORT + 3)
+    length += sum(len(folder) + len(path) + 1 for path in paths)
+    length += sum(len(n) + 3 for jobs in several.values() if isinstance(jobs, dict) for n in jobs)
+    if length > LONGEST:
+        most = max(several, key=lambda name: len(several[name]), default="")
+        what = f"{len(several[most])} {most}" if several else f"the settings of {job.rule}"
+        raise UserError(
+            f"{what} are more than one command can name; split the study into several, for "
+            "instance one for each seed"
+        )
 
 
 def _flat(jobs):

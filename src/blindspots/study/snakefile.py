@@ -12,6 +12,7 @@ from blindspots.errors import UserError
 from blindspots.study.files import refuse_odd_path, refuse_other_name, refuse_repeated_keys
 from blindspots.study.libraries import refuse_other_versions
 from blindspots.study.study import Study
+from blindspots.user_modules import search_path
 
 
 def open_study(workflow, config, base):
@@ -30,9 +31,6 @@ def open_study(workflow, config, base):
     UserError
         A sentence for each mistake.
     """
-    # Users' modules are looked for where their steps will find them, in this order.
-    elsewhere = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    module_path = [os.getcwd(), str(base), *filter(None, elsewhere)]
     schema = yaml.safe_load((base / "workflow/schemas/config.schema.yaml").read_text())
     for folder in (base, Path(sys.executable).parent):
         refuse_odd_path(folder)
@@ -48,7 +46,7 @@ def open_study(workflow, config, base):
         pins = environment["dependencies"][-1]["pip"]
         refuse_other_versions(dict(pin.split("==") for pin in pins))
     given = workflow.config_settings.config  # by --config
-    return Study(config, schema, base / "workflow/reference", module_path, given)
+    return Study(config, schema, base / "workflow/reference", search_path(), given)
 
 
 def results_folder(workflow):

@@ -8,24 +8,21 @@ specification of everything downstream, whatever has been run before.
 
 from copy import deepcopy
 from functools import cached_property
-from shlex import quote
 
-from blindspots.artifacts import canonical_json
 from blindspots.data.facts import BASES
 from blindspots.data.sources.registry import source_of
 from blindspots.errors import UserError
 from blindspots.escapes import escape_rst
 from blindspots.models.makers.registry import maker_of
 from blindspots.steps import plan as core
-from blindspots.study.config import facts_of, validated
+from blindspots.study.config import validated
 from blindspots.study.files import data_root
-from blindspots.study.fingerprint import fingerprint, fingerprint_user_module
-from blindspots.study.jobs import SHORT, Job
+from blindspots.study.fingerprint import fingerprint
+from blindspots.study.jobs import refuse_long
 from blindspots.study.kinds import KINDS
 from blindspots.study.libraries import NUMERIC, versions
+from blindspots.user_modules import fingerprint_user_module
 
-LONGEST = 120_000  # characters of a command, which may have 128 KiB; the rest is for the folder
-FEW = 100  # inputs that any command can name
 # What describes the jobs of each rule.
 RULES = {rule.__name__: rule for plan in (core, *KINDS.values()) for rule in plan.RULES}
 # Where the names that wildcards stand for are given.
@@ -66,14 +63,13 @@ class Study:
         self.reference = reference
         self.search_path = search_path
         columns = columns_of_files(reference)
-        self.config = validated(config, schema, columns, command_line)
-        self.facts = facts_of(self.config)
+        self.config, self.facts = validated(config, schema, columns, command_line)
         self.name = self.config["study"]
         self.source = source_of(self.config["dataset"])
         self.data_root = data_root(self.config)
         self._jobs, self._code = {}, {}
         for job in self.jobs:
-            _refuse_long(job, f"results/{self.name}/")
+            refuse_long(job, f"results/{self.name}/")
 
     # What there is ---------------------------------------------------------------------------
 
@@ -135,8 +131,7 @@ class Study:
             job.code = job.like.code if job.like else self._code_of(job)
             self._jobs[key] = job
         if self._jobs[key] is None:
-            names = " ".join(map(str, wildcards.values()))
-            raise UserError(f"{rule.replace('_', ' ')} {names}: it would be made from itself")
+            raise UserError(f"{_in_words(key)}: it would be made from itself")
         return self._jobs[key]
 
     def model(self, name, seed):
@@ -166,10 +161,24 @@ class Study:
         return self.config["models"][model].get("label", model)
 
     def split(self, name):
-        """Return the description of a split, as `blindspots.data.splits` takes it."""
-        if name in BASES:
-            return {"of": name}
-        return {**self.config["splits"]["parts"][name], "seed": self.config["splits"]["seed"]}
+        """Return the description of a split, as `blindspots.data.splits` takes it.
+
+        Raises
+        ------
+        UserError
+            If the data set has no such images; it names the job that is being described.
+        """
+        splits = self.config["splits"]
+        found = {"of": name}
+        if name not in BASES:
+            found = {**splits["parts"][name], "seed": splits["seed"]}
+        if not self.facts.sizes[found["of"]]:
+            asking = [key for key, job in self._jobs.items() if job is None][-1]
+            raise UserError(
+                f"{_in_words(asking)} needs images of {name}, and {self.facts.title} has a test "
+                "set alone; take models from files (`weights`), and images of test and its parts"
+            )
+        return found
 
     def compute(self, stage, packages=()):
         """Return what every job that computes with tensors depends on."""
@@ -216,24 +225,11 @@ class Study:
         return self._code[key]
 
 
+def _in_words(key):
+    """Return what a job is called: its rule, and what its wildcards stand for."""
+    rule, *wildcards = key
+    return " ".join([rule.replace("_", " "), *(str(value) for _, value in wildcards)])
+
+
 def _is_set(job):
     return job.rule == "generate_adversarial_set"
-
-
-def _refuse_long(job, folder):
-    """Raise UserError if a command cannot hold what is said of a job: inputs and specification."""
-    several = {name: jobs for name, jobs in job.inputs.items() if not isinstance(jobs, Job)}
-    count = sum(map(len, several.values()))
-    if count < FEW and len(job.settings) < FEW:
-        return
-    paths = [path for those in job.input_paths().values() for path in those]
-    length = len(quote(canonical_json(job.settings))) + count * (SHORT + 3)
-    length += sum(len(folder) + len(path) + 1 for path in paths)
-    length += sum(len(n) + 3 for jobs in several.values() if isinstance(jobs, dict) for n in jobs)
-    if length > LONGEST:
-        most = max(several, key=lambda name: len(several[name]), default="")
-        what = f"{len(several[most])} {most}" if several else f"the settings of {job.rule}"
-        raise UserError(
-            f"{what} are more than one command can name; split the study into several, for "
-            "instance one for each seed"
-        )

@@ -8,12 +8,8 @@ FACTS = Facts("UCI digits", {"train": 1297, "test": 500}, shape=(1, 8, 8), maxim
 
 
 def facts(config, root):
-    """Return the facts of the data set."""
+    """Return the facts of the data set, part of a library whose version is known."""
     return FACTS
-
-
-def content(config, root):
-    """Return nothing: the digits are part of a library, whose version is known."""
 
 
 def options(config, root):

@@ -1,5 +1,7 @@
 """MNIST and the data sets that come in its form: IDX files below a data root."""
 
+from dataclasses import replace
+
 from blindspots.data.catalogue import CATALOGUE, facts_of
 from blindspots.data.idx import contents
 
@@ -9,12 +11,8 @@ PACKAGES = ("numpy",)
 
 def facts(config, root):
     """Return the facts of the data set, which its files are checked against."""
-    return facts_of(config["dataset"])
-
-
-def content(config, root):
-    """Return what tells the content of every file apart from any other."""
-    return contents(config["dataset"], root)
+    name = config["dataset"]
+    return replace(facts_of(name), content=contents(name, root))
 
 
 def options(config, root):
