@@ -3,6 +3,7 @@
 import pandas as pd
 
 from blindspots.evaluation.storage_table import AS_FOUND, storage_table
+from blindspots.summary.numbers import distortion
 
 LOW, HIGH = "_low", "_high"
 # Measures of `measure_storage` as a reader says them; shares are relative to ||grad m|| ||r||.
@@ -191,7 +192,7 @@ def _share(value, low, high):
 
 
 def _size(rms):
-    return ["" if pd.isna(rms) else f"{rms:.4f}"]
+    return ["" if pd.isna(rms) else distortion(rms, 4)]
 
 
 def _measure(measures, key):
