@@ -3,6 +3,8 @@
 The archive holds ``train_images`` and ``test_images``, uint8 of shape (N, H, W) or (N, H, W, C)
 with one or three channels, and ``train_labels`` and ``test_labels``, integers of shape (N,) from 0.
 It may hold ``classes``, the names of the classes as an array of str; other arrays are passed over.
+Classes without names have a training image each: a gap in their numbers is a mistake. Of named ones
+some may have none, as of the thousand classes of a network that was trained elsewhere.
 
 Planning needs the facts, so they come from the headers of the arrays, and the pixels stay packed.
 """
@@ -93,16 +95,16 @@ def facts(path):
                 f"{_size(shapes['test'])}; make all images alike"
             )
         names = _class_names(path, archive) if "classes.npy" in archive.namelist() else None
-    highest = max(int(values.max()) for values in labels.values())
     if names is None:
-        classes = highest + 1
+        classes = 1 + max(int(values.max()) for values in labels.values())
     else:
         classes = len(names)
         for base in BASES:
             _check_below(path, f"{base}_labels", labels[base], classes)
     if classes < 2:
         raise UserError(f"{path} has a single class; a classifier needs two at least")
-    _check_present(path, labels["train"], classes)
+    if names is None:
+        _check_present(path, labels["train"], classes)
     return NpzFacts(
         title=_line(Path(path).stem),
         sizes=sizes,
