@@ -6,6 +6,7 @@ from blindspots.data.sources import registry as sources
 from blindspots.errors import UserError
 from blindspots.models.makers.registry import maker_of
 from blindspots.study.checks import cross_problems
+from blindspots.study.chunk import chunk_for
 from blindspots.study.files import data_root
 from blindspots.study.kinds import DEFAULT, KINDS
 from blindspots.study.sentences import (
@@ -35,7 +36,7 @@ def validated(config, schema, reference_files, command_line=None):
     Returns
     -------
     dict
-        A new configuration with every default filled in.
+        A new configuration with every default filled in, the chunk too.
 
     Raises
     ------
@@ -51,7 +52,9 @@ def validated(config, schema, reference_files, command_line=None):
         config = _with_defaults(config, schema, schema)
         problems = _option_problems(config, schema, command_line or {})
         problems = problems or list(_untyped_options(command_line or {}))
-        problems += cross_problems(config, facts_of(config), reference_files)
+        facts = facts_of(config)
+        config.setdefault("chunk", chunk_for(facts.shape))
+        problems += cross_problems(config, facts, reference_files)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         count = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
