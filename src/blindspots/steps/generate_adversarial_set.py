@@ -5,6 +5,7 @@ import logging
 import torch
 
 from blindspots.attacks.best_of import BestOfResult, members_for
+from blindspots.attacks.cost import seconds_of
 from blindspots.attacks.external import AttackError
 from blindspots.attacks.methods import method
 from blindspots.attacks.targets import choose_targets
@@ -12,7 +13,7 @@ from blindspots.device import configure_torch
 from blindspots.errors import UserError
 from blindspots.models.inference import answers_of, logits_of
 from blindspots.parts import part_of
-from blindspots.progress import Progress
+from blindspots.progress import Progress, foretell
 from blindspots.seeding import seeded
 from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
@@ -85,6 +86,8 @@ def _attacked(network, images, labels, targets, attack, chunk, checkpoint):
     attack_images = method(attack["method"])
     found = checkpoint.load("attack") or {}
     done = len(found.get("success", ()))
+    left = images[done:]
+    foretell(seconds_of(network, left, attack, chunk), f"{len(left)} images, {chunk} at a time")
     progress = Progress(f"{attack['method']}, images", len(images), done)
     parts = [found] if done else []
 
