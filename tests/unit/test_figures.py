@@ -146,3 +146,16 @@ def test_numbers_that_could_not_be_read_are_left_out():
         figure = transfer_heat_maps(cells, spec, "title")
     assert not figure.axes[0].texts
     assert {label.get_fontsize() for label in figure.axes[0].get_yticklabels()} <= {4}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_title_of_error_curves_keeps_clear_of_the_legend(count):
+    cells, spec = many(count, [0.1])
+    title = "photographs, images of test, random targets, seed 0"
+    with house_style():
+        figure = error_curves(cells, spec, title)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    shown, entries = figure._suptitle.get_window_extent(), legend.get_window_extent()
+    assert shown.x0 >= 0 and (shown.x1 <= entries.x0 or shown.y0 >= entries.y1)
+    assert figure._suptitle.get_text().replace("\n", " ") == title

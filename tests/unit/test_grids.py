@@ -14,7 +14,7 @@ from blindspots.experiments.transfer.grids import (
     page_of,
 )
 from blindspots.summary.fitting import fitted, text_width
-from blindspots.summary.numbers import distortion
+from blindspots.summary.numbers import digits, distortion
 from blindspots.summary.style import FRAME, house_style
 
 LONG = "Mediterranean-hippopotamus and a_very_long_name WWWWWWWWWWWWWWWW"
@@ -216,3 +216,17 @@ def test_names_are_broken_where_words_end():
 )
 def test_small_distortions_show_two_digits(rms, decimals, text):
     assert distortion(rms, decimals) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "count", "text"),
+    [
+        (103.4, 2, "100"),
+        (1234, 3, "1230"),
+        (0.000664, 2, "0.00066"),
+        (74.2, 2, "74"),
+        (0.2, 3, "0.2"),
+    ],
+)
+def test_large_numbers_have_no_exponent(value, count, text):
+    assert digits(value, count) == text

@@ -11,3 +11,8 @@ def distortion(rms, decimals=3):
     if 0 < rms < 10.0 ** (1 - decimals):
         decimals = 1 - math.floor(math.log10(rms))
     return f"{rms:.{decimals}f}"
+
+
+def digits(value, count):
+    """Return a number in so many significant digits, without an exponent where it is large."""
+    return f"{float(f'{value:.{count}g}'):.15g}"

@@ -15,13 +15,15 @@ from matplotlib.lines import Line2D
 
 from blindspots.evaluation.seeds import FEWEST
 from blindspots.experiments.transfer.answers import images_in_words, mean_rms
+from blindspots.summary.fitting import fitted, text_width
 from blindspots.summary.numbers import distortion
-from blindspots.summary.style import RATE_COLOURS, colours_and_markers
+from blindspots.summary.style import RATE_COLOURS, SETTINGS, colours_and_markers
 
 MOST_NUMBERS = 2500  # written into one panel: more take minutes, and nobody reads them
 # Inches that the panels of a figure take together; where there are more, all are made smaller.
 WIDEST, HIGHEST = 12.0, 15.0
 NUMBER, LABEL, LEAST = 7, 8, 4  # points of numbers and labels, and of what can still be read
+TITLE = SETTINGS["figure.titlesize"]
 
 
 def transfer_heat_maps(cells, spec, title, answers=None):
@@ -163,6 +165,9 @@ def error_curves(cells, spec, title, answers=None):
     figure.supxlabel("RMS distortion", fontsize="medium")
     figure.supylabel("victim error (%)", fontsize="medium")
     figure.suptitle(title)
+    if text_width(title, TITLE) > 72 * (share * 2.6 * columns - legend):  # it would meet the legend
+        room = share * 2.6 * columns
+        figure.suptitle(fitted(title, 68 * room, TITLE, 4), x=room / 2 / (room + legend))
 
     figure.legend(
         lines,

@@ -90,7 +90,7 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
             asked = [{"kind": "clean_right"}, *variants]
             todo = {n: sum(known.get(digests[n], v) is None for v in asked) for n in block}
             seconds = _seconds(victims, todo, source, images) * len(names) / len(block)
-            foretell(seconds, f"{len(images)} images on {len(names)} victims, {len(variants)} ways")
+            foretell(seconds, f"{len(names) * len(variants)} cells of {len(images)} images")
         if new := {name: victims[name] for name in block if right_of[name] is None}:
             clean, _ = answers(new, {"kind": "clean"})
             for name in new:
