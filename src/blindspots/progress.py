@@ -1,17 +1,40 @@
 """Progress of long computations: in the log, and on a terminal if there is one."""
 
 import logging
+import math
 import os
 import time
 from datetime import timedelta
 
 LOG = logging.getLogger(__name__)
 SECONDS = 5  # between two reports
+WORTH_A_LINE = 10  # seconds: what takes less is not foretold
 
 
 def announce(text):
     """Say something once that a user should see, where progress is shown."""
     LOG.info(text)
+
+
+def foretell(seconds, what):
+    """Say about how long something will take; nothing where that is not known, or soon over.
+
+    Parameters
+    ----------
+    seconds : float or None
+    what : str
+    """
+    if seconds is not None and seconds >= WORTH_A_LINE:
+        announce(f"about {duration(seconds)} for {what}")
+
+
+def duration(seconds):
+    """Return a time in words."""
+    if seconds < 100:
+        return f"{math.ceil(seconds)} s"
+    if seconds < 6000:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 class Progress:

@@ -584,3 +584,22 @@ def test_objective_takes_what_is_admitted():
         model = admit(N(lambda x: z(x).double()), IMAGES, gradients=True)
         logits = Objective(model, IMAGES.shape[1:], LABELS, None).logits(IMAGES.flatten(1))
     assert logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("shape", "few"), [((1, 28, 28), 8), ((3, 64, 64), 8), ((3, 224, 224), 2)])
+def test_fewer_large_images_are_looked_at(shape, few):
+    """What a network keeps of each for the gradient is large, too; noise is found all the same."""
+    seen = []
+
+    def mean(images):
+        seen.append(len(images))
+        return images.mean((2, 3)) @ torch.ones(shape[0], 3)
+
+    images = torch.rand(20, *shape)
+    logits = logits_of(mean, images, 20)
+    assert max(seen[:-1]) == 2 * few and seen[-1] == 20 and len(logits) == 20
+    with pytest.raises(ModelError, match="differently in two passes"):
+        logits_of(lambda images: mean(images) + torch.rand(len(images), 3), images, 20)
+    torch.manual_seed(0)
+    with pytest.raises(ModelError, match="with the other images"):
+        logits_of(lambda images: mean(images) - mean(images).mean(), images, 20)

@@ -102,3 +102,62 @@ def test_mean_distortion_is_the_mean_over_seeds(seeds):
     else:
         assert note.endswith(f"\n{seeds} seeds x 93 to {90 + 10 * seeds} images, 7 failed in all")
         assert ("[" in note) == (seeds > 2)
+
+
+def many(count, levels):
+    """Cells and specification of so many models, each source and victim, in two variants."""
+    names = [f"model {number}" for number in range(count)]
+    variants = [("as_found", 0.0012), *(("amplified", level) for level in levels)]
+    noise = [("clean", 0.0), *(("gaussian", level) for level in levels)]
+    pairs = [(s, "attack", v, each) for s in names for v in names for each in variants]
+    pairs += [("noise", "test", v, each) for v in names for each in noise]
+    rows = [
+        dict.fromkeys(FIELDS)
+        | {"source": source, "victim": victim, "seed": 0, "attack": attack}
+        | {"variant": variant, "rms": rms, "error": 0.5, "low": 0.4, "high": 0.6}
+        for source, attack, victim, (variant, rms) in pairs
+    ]
+    spec = SPEC | {
+        "sources": names,
+        "victims": names,
+        "labels": dict(zip(names, names, strict=True)),
+    }
+    return pd.DataFrame(rows), spec | {"amplify": levels, "noise": levels, "seeds": [0]}
+
+
+@pytest.mark.parametrize(("count", "levels"), [(3, 7), (12, 7), (30, 1)])
+def test_figures_of_many_models_fit_a_page(count, levels):
+    cells, spec = many(count, [0.1 * (1 + level) for level in range(levels)])
+    with house_style():
+        figures = [plot(cells, spec, "title") for plot in (transfer_heat_maps, error_curves)]
+        runs = {
+            name: [(0, np.arange(5), 0.001 + 0.0001 * np.arange(5))] for name in spec["sources"]
+        }
+        figures.append(distortion_distributions(runs, "title"))
+    for figure in figures:
+        width, height = figure.get_size_inches()
+        assert width <= 15 and height <= 17
+    assert all(text.get_fontsize() >= 4 for text in figures[0].axes[0].texts)
+    assert figures[0].axes[0].get_title() == "as found\nmean RMS 0.0012"
+    assert notes_of(figures[2])[0] == "mean 0.0012\n5 images"
+
+
+def test_numbers_that_could_not_be_read_are_left_out():
+    cells, spec = many(40, [0.1, 0.2])
+    with house_style():
+        figure = transfer_heat_maps(cells, spec, "title")
+    assert not figure.axes[0].texts
+    assert {label.get_fontsize() for label in figure.axes[0].get_yticklabels()} <= {4}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_title_of_error_curves_keeps_clear_of_the_legend(count):
+    cells, spec = many(count, [0.1])
+    title = "photographs, images of test, random targets, seed 0"
+    with house_style():
+        figure = error_curves(cells, spec, title)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    shown, entries = figure._suptitle.get_window_extent(), legend.get_window_extent()
+    assert shown.x0 >= 0 and (shown.x1 <= entries.x0 or shown.y0 >= entries.y1)
+    assert figure._suptitle.get_text().replace("\n", " ") == title

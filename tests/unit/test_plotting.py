@@ -10,7 +10,8 @@ import pytest
 
 from blindspots.artifacts import check_sidecar, file_digest, read_record, sidecar_path
 from blindspots.errors import UserError
-from blindspots.experiments.transfer.figures import distortion_distributions, example_grid
+from blindspots.experiments.transfer.figures import distortion_distributions
+from blindspots.experiments.transfer.grids import Pair, example_grid, page_of
 from blindspots.steps.plotting import save_figure
 from blindspots.summary.style import house_style
 
@@ -24,7 +25,9 @@ def save(folder, kind):
     paths = [folder / f"figure.{name}" for name in FORMATS[kind]]
     with house_style():
         if kind == "grid":
-            figure = example_grid({"0": [(ramp, ramp.T, "→3, RMS 0.1")]}, "Label $x$")
+            page = page_of({"shape": (1, 8, 8), "classes": 2, "names": ["$x$", "→"]}, answers=True)
+            pair = Pair(ramp[None], ramp.T[None], 0, 1, 0.1)
+            figure = example_grid(page, [[pair], []], "Label $x$")
         else:
             runs = {"Label $x$": ramp[0], "\u03a3": ramp[1]}
             runs = {name: [(0, np.arange(len(rms)), rms)] for name, rms in runs.items()}

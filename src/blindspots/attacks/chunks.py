@@ -16,9 +16,9 @@ NEAREST = "nearest"
 # Of what the layers return, for the images that are computed together on a CPU: with more, a pass
 # waits for memory that is not in the cache, or that the operating system has to clear first.
 BATCH_BYTES = 2**25
-# On a GPU: the share of the memory to spare that attacks take, what a forward and backward pass
-# take in units of what is kept in between, and an attack's buffers in units of an image.
-GPU_SHARE, KEPT, VECTORS = 0.5, 3, 80
+# What a forward and backward pass take in units of what is kept in between, and an attack's buffers
+# in units of an image; of both on a CPU, and on a GPU as a share of the memory to spare.
+KEPT, VECTORS, WORKING_BYTES, GPU_SHARE = 3, 80, 2**31, 0.5
 
 
 def attack_in_chunks(solve, model, images, labels, targets, chunk):
@@ -98,21 +98,22 @@ def _slices(first, last, share):
 def _share_of_a_batch(model, images):
     """Return which share of the images that may be computed together one image is.
 
-    On a CPU, what the layers return for a batch stays within `BATCH_BYTES`. On a GPU the largest
-    batch is the fastest, as long as it fits: an image takes `KEPT` times what the network keeps
-    for its gradient, and `VECTORS` vectors of the attack, each as large as the image. A batch
-    takes at most `GPU_SHARE` of the memory that is free or that torch has to spare; its size is
-    rounded down to a power of two, so that a little more or less free memory mostly changes no
-    result.
+    It takes `KEPT` times what the network keeps for its gradient, and `VECTORS` vectors of the
+    attack, each as large as the image. On a CPU all that stays within `WORKING_BYTES`, whatever the
+    chunk, and what the layers return for a batch within `BATCH_BYTES`. On a GPU the largest batch
+    is the fastest, as long as it fits: it takes at most `GPU_SHARE` of the memory that is free or
+    that torch has to spare; its size is rounded down to a power of two, so that a little more or
+    less free memory mostly changes no result.
     """
-    if images.device.type == "cpu":
-        return model.bytes / BATCH_BYTES
-    if images.device.type != "cuda":
+    if images.device.type not in ("cpu", "cuda"):
         return 0.0
+    kept = max(model.bytes, model.bytes_for_gradient(images[:1]))
+    size = KEPT * kept + VECTORS * images[0].nbytes
+    if images.device.type == "cpu":
+        return max(model.bytes / BATCH_BYTES, size / WORKING_BYTES)
     free, _ = torch.cuda.mem_get_info(images.device)
     spare = torch.cuda.memory_reserved(images.device) - torch.cuda.memory_allocated(images.device)
-    kept = max(model.bytes, model.bytes_for_gradient(images[:1]))
-    most = GPU_SHARE * (free + spare) / (KEPT * kept + VECTORS * images[0].nbytes)
+    most = GPU_SHARE * (free + spare) / size
     return 0.5 ** int(math.log2(max(1, most)))
 
 

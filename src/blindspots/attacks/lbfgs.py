@@ -89,9 +89,7 @@ def lbfgs(
     check_options(least=0, start_steps=start_steps or 0, cut_steps=cut_steps)
 
     def solve(objective, origin):
-        steps = start_steps
-        if steps is None:
-            steps = round(START_STEPS * max(1, math.sqrt(objective.classes / 10)))
+        steps = start_steps_for(objective.classes) if start_steps is None else start_steps
         start, distance = ddn.search(objective, origin, steps, START_GAMMA, None)
         best, distance = _search(
             objective, origin, start, distance, evaluations, inner_evaluations, pairs
@@ -125,6 +123,11 @@ def lbfgs(
         return best, distance, residual, used + polishing
 
     return attack_in_chunks(solve, model, images, labels, targets, chunk)
+
+
+def start_steps_for(classes):
+    """Return the steps of DDN to start from where none are given."""
+    return round(START_STEPS * max(1, math.sqrt(classes / 10)))
 
 
 def _search(objective, origin, start, distance, evaluations, inner_evaluations, pairs, factor=1.0):

@@ -2,7 +2,9 @@
 
 There are ``train_images`` and ``test_images``, uint8 of shape (N, H, W) or (N, H, W, C) with one or
 three channels, and ``train_labels`` and ``test_labels``, integers of shape (N,) from 0. There may
-be ``classes``, the names of the classes as an array of str; other arrays are passed over.
+be ``classes``, the names of the classes as an array of str; other arrays are passed over. Classes
+without names have a training image each: a gap in their numbers is a mistake. Of named ones some
+may have none, as of the thousand classes of a network that was trained elsewhere.
 
 Whoever holds the arrays, an archive or memory, tells shape and type of each without its values, so
 that pixels stay unread: ``header(name, wanted)``, and ``read(name)`` for labels and names.
@@ -64,7 +66,8 @@ def checked(where, title, names, header, read):
             _check_below(where, f"{base}_labels", labels[base], count)
     if count < 2:
         raise UserError(f"{where} has a single class; a classifier needs two at least")
-    _check_present(where, labels["train"], count)
+    if classes is None:
+        _check_present(where, labels["train"], count)
     found = classes and unless_numbers(classes)
     return Facts(line(title), sizes, shapes["train"], count, names=found)
 

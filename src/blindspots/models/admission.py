@@ -13,7 +13,9 @@ import torch
 from blindspots.errors import UserError
 from blindspots.models.state import modules_of, parameters_of, tensors_of
 
-FEW = 8  # images of those to come that a model is shown first, each with its negative
+# Images of those to come that a model is shown first, each with its negative; of large ones fewer,
+# for what it keeps of each is large, too. And how many times it is shown them.
+FEW, FEWEST, NUMBERS, LOOKS = 8, 2, 2**17, 6
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # By so much an answer may differ, relative to the largest number: from pass to pass (a GPU may sum
 # in another order), and beside other images, where other kernels sum in yet another.
@@ -58,8 +60,13 @@ def admit(model, images, *, name="the model", gradients=False):
             f"{name} must be a torch.nn.Module or a function from images to logits, "
             f"not {type(model).__name__}"
         )
-    few = images[:FEW].detach()
+    few = few_of(images).detach()
     return Admitted(model, torch.cat([few, 1 - few]), name, len(images), gradients)
+
+
+def few_of(images):
+    """Return the images (B, ...) that a model is shown first."""
+    return images[: min(FEW, max(FEWEST, NUMBERS // max(1, images[:1].numel())))]
 
 
 class Admitted:
@@ -130,7 +137,7 @@ class Admitted:
 
     def check_again(self, logits):
         """Raise ModelError unless the logits of the first images are what they were at first."""
-        seen = self._seen[: min(FEW, len(logits))]
+        seen = self._seen[: min(len(self._seen) // 2, len(logits))]
         self._compare(logits[: len(seen)], seen, self._regrouped, self._inner, OTHERS)
 
     def _answer(self, images):

@@ -7,13 +7,14 @@ from blindspots.attacks.methods import method as method_of
 from blindspots.attacks.pool import attacked, right_answers
 from blindspots.attacks.result import concatenate
 from blindspots.attacks.targets import choose_targets
+from blindspots.chunk import chunk_for
 from blindspots.notebook.inputs import as_images, as_labels, device_of, refuse_other_classes
 
 DRAWN = ("random", "runner_up", NEAREST)
 BASE = "test"  # the base set whose images a workflow would draw the same targets and noise for
 
 
-def attack(model, images, labels, *, method="lbfgs", targets=None, seed=0, chunk=1000, **options):
+def attack(model, images, labels, *, method="lbfgs", targets=None, seed=0, chunk=None, **options):
     """Find a small perturbation of each image that changes the answer of a model.
 
     Parameters
@@ -36,8 +37,9 @@ def attack(model, images, labels, *, method="lbfgs", targets=None, seed=0, chunk
         answer to the clean image; ``"nearest"``: each is tried, and the closest kept; None: any.
     seed : int
         Of random targets. A workflow draws the same for the first N images of its test set.
-    chunk : int
-        The most images computed together; bounds the memory.
+    chunk : int, optional
+        The most images computed together; bounds the memory. Unless given it is a workflow's: 1000,
+        and fewer of large images.
     **options
         Of the method, such as ``steps=50`` of ``"ddn"``: see `blindspots.attacks`.
 
@@ -61,6 +63,7 @@ def attack(model, images, labels, *, method="lbfgs", targets=None, seed=0, chunk
     images = as_images(images, device_of(model))
     labels = as_labels("labels", labels, len(images), images.device)
     targets = checked_targets(targets, images)
+    chunk = chunk_for(images.shape[1:]) if chunk is None else chunk
     check_options(chunk=chunk)
     check_options(least=0, seed=seed)
     if isinstance(targets, str) and targets != NEAREST:

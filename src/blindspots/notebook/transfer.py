@@ -13,6 +13,7 @@ from blindspots.attacks.chunks import check_options
 from blindspots.attacks.methods import method, method_name
 from blindspots.attacks.pool import attacked, right_answers
 from blindspots.attacks.result import concatenate
+from blindspots.chunk import chunk_for
 from blindspots.evaluation.transfer import Context, clean_right, tidy_row, transfer_cells
 from blindspots.evaluation.variants import amplified, gaussian
 from blindspots.experiments.transfer.fields import FIELDS
@@ -119,7 +120,7 @@ def transfer_matrix(
     noise=(),
     sources=None,
     seed=0,
-    chunk=1000,
+    chunk=None,
 ):
     """Attack models, show every adversarial image to every model, and count who is fooled.
 
@@ -150,8 +151,9 @@ def transfer_matrix(
     seed : int
         Of random targets and noise. A workflow draws the same for the first N images of its test
         set.
-    chunk : int
-        The most images computed together; bounds the memory.
+    chunk : int, optional
+        The most images computed together; bounds the memory. Unless given it is a workflow's: 1000,
+        and fewer of large images.
 
     Returns
     -------
@@ -174,6 +176,7 @@ def transfer_matrix(
     targets = checked_targets(targets, images)
     name, engine, options = _checked_attack(attack)
     amplify, noise = _levels("amplify", amplify), _levels("noise", noise)
+    chunk = chunk_for(images.shape[1:]) if chunk is None else chunk
     check_options(chunk=chunk)
     check_options(least=0, seed=seed)
     _look(models, sources, images, labels, targets)

@@ -5,6 +5,7 @@ import logging
 import torch
 
 from blindspots.attacks.best_of import BestOfResult, members_for
+from blindspots.attacks.cost import seconds_of
 from blindspots.attacks.external import AttackError
 from blindspots.attacks.methods import method
 from blindspots.attacks.pool import attacked, right_answers
@@ -12,7 +13,7 @@ from blindspots.attacks.targets import choose_targets
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
 from blindspots.parts import part_of
-from blindspots.progress import Progress
+from blindspots.progress import Progress, foretell
 from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images, to_arrays
@@ -83,6 +84,8 @@ def _attacked(network, images, labels, targets, attack, chunk, checkpoint):
         return {"success": torch.zeros(0, dtype=torch.bool), "rms": torch.zeros(0)}
     found = checkpoint.load("attack") or {}
     done = len(found.get("success", ()))
+    left = images[done:]
+    foretell(seconds_of(network, left, attack, chunk), f"{len(left)} images, {chunk} at a time")
     progress = Progress(f"{attack['method']}, images", len(images), done)
     parts = [found] if done else []
 

@@ -2,6 +2,7 @@
 
 import sys
 
+from blindspots.chunk import chunk_for
 from blindspots.data.sources import registry as sources
 from blindspots.errors import UserError
 from blindspots.models.makers.registry import maker_of
@@ -35,7 +36,7 @@ def validated(config, schema, reference_files, command_line=None):
     Returns
     -------
     config : dict
-        A new configuration with every default filled in.
+        A new configuration with every default filled in, the chunk too.
     facts : blindspots.data.facts.Facts
         Of its data set.
 
@@ -55,6 +56,7 @@ def validated(config, schema, reference_files, command_line=None):
         problems = _option_problems(config, schema, command_line or {})
         problems = problems or list(_untyped_options(command_line or {}))
         facts = sources.source_of(config["dataset"]).facts(config, data_root(config))
+        config.setdefault("chunk", chunk_for(facts.shape))
         problems += cross_problems(config, facts, reference_files)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)

@@ -6,14 +6,13 @@ they are about. Its log file keeps all of it; the terminal gets what a person re
 
 import copy
 import logging
-import math
 import sys
 import time
 from collections import Counter, defaultdict
 
 from snakemake.exceptions import CliException
 
-from blindspots.progress import lead_nowhere
+from blindspots.progress import duration, lead_nowhere
 from blindspots.study.check import check, in_a_line, some
 
 # Events that the terminal does without, and how messages without an event begin that tell
@@ -92,15 +91,6 @@ def shorten(record):
 def job_name(wildcards):
     """Return the values of wildcards as a person would say them."""
     return " ".join(f"seed {v}" if k == "seed" else str(v) for k, v in wildcards.items())
-
-
-def duration(seconds):
-    """Return a time in words."""
-    if seconds < 100:
-        return f"{math.ceil(seconds)} s"
-    if seconds < 6000:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 class Display(logging.Formatter):

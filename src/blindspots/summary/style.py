@@ -5,6 +5,7 @@ import itertools
 from matplotlib import style
 
 RATE_COLOURS = "cividis"  # its lightness rises evenly, so it survives printing in grey too
+FRAME = "#d55e00"  # around what a reader must not miss; vermilion of the same palette
 MARKERS = "osDv^<>PXpd"  # 11 markers and 10 colours: pairs repeat only after 110 lines
 SETTINGS = {
     "axes.grid": True,

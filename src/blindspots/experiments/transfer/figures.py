@@ -1,4 +1,4 @@
-"""The published figures, made from the tidy transfer table and from adversarial sets.
+"""The published figures, made from the tidy transfer table and from distortions.
 
 Every function returns a `matplotlib.figure.Figure`; nothing is shown or saved. Rates are drawn in
 per cent. With several seeds, rates are means over seeds and bounds are 95 % intervals over seeds
@@ -16,9 +16,15 @@ from matplotlib.lines import Line2D
 from blindspots.evaluation.seeds import FEWEST
 from blindspots.experiments.transfer.answers import images_in_words, mean_rms
 from blindspots.experiments.transfer.victim_seeds import chosen
-from blindspots.summary.style import RATE_COLOURS, colours_and_markers
+from blindspots.summary.fitting import fitted, text_width
+from blindspots.summary.numbers import distortion
+from blindspots.summary.style import RATE_COLOURS, SETTINGS, colours_and_markers
 
 MOST_NUMBERS = 2500  # written into one panel: more take minutes, and nobody reads them
+# Inches that the panels of a figure take together; where there are more, all are made smaller.
+WIDEST, HIGHEST = 12.0, 15.0
+NUMBER, LABEL, LEAST = 7, 8, 4  # points of numbers and labels, and of what can still be read
+TITLE = SETTINGS["figure.titlesize"]
 
 
 def transfer_heat_maps(cells, spec, title, answers=None):
@@ -46,10 +52,11 @@ def transfer_heat_maps(cells, spec, title, answers=None):
     amplified = shown[shown["variant"] == "amplified"]
     panels += [(f"amplified to\nRMS {level:g}", part) for level, part in amplified.groupby("rms")]
 
-    rows = math.ceil(len(panels) / 4)
-    columns = math.ceil(len(panels) / rows)
     width = max(1.3, 0.43 * len(spec["victims"]) + 0.3)
     height = max(1.3, (0.42 if spread else 0.33) * len(spec["sources"]) + 0.6)
+    usual = math.ceil(len(panels) / math.ceil(len(panels) / 4))
+    rows, columns, share = _arranged(len(panels), usual, width, height)
+    width, height, number = share * width, share * height, share * NUMBER
     margin = 0.06 * max(len(label) for label in spec["labels"].values())
     size = (columns * width + margin + 1.3, rows * height + margin + 0.7)
     figure = Figure(size, layout="constrained")
@@ -66,15 +73,18 @@ def transfer_heat_maps(cells, spec, title, answers=None):
         texts = rates.map("{:.1f}".format)
         if spread:
             texts += halves.map(lambda half: "" if math.isnan(half) else f"\n±{half:.1f}")
+        ax.tick_params(
+            labelsize=max(LEAST, share * LABEL)
+        )  # which seaborn leaves out if they touch
         sns.heatmap(
             rates,
             vmin=0,
             vmax=100,
             cmap=RATE_COLOURS,
-            annot=texts if rates.size <= MOST_NUMBERS else False,
+            annot=texts if rates.size <= MOST_NUMBERS and number >= LEAST else False,
             fmt="",
-            annot_kws={"fontsize": 7, "linespacing": 1.1},
-            linewidths=0.5,
+            annot_kws={"fontsize": number, "linespacing": 1.1},
+            linewidths=share * 0.5,
             cbar=False,
             ax=ax,
         )
@@ -130,11 +140,12 @@ def error_curves(cells, spec, title, answers=None):
     ]
     names, lines = zip(*entries, strict=True)
 
-    columns = min(3, len(spec["sources"]))
-    rows = math.ceil(len(spec["sources"]) / columns)
-    height = max(2.1 * rows, 0.18 * len(entries)) + 0.6
-    legend = 1.9 + 0.06 * max(0, max(map(len, names)) - 25)
-    figure = Figure((2.6 * columns + legend, height), layout="constrained")
+    usual = min(3, len(spec["sources"]))
+    rows, columns, share = _arranged(len(spec["sources"]), usual, 2.6, 2.1)
+    listed = math.ceil(0.18 * len(entries) / HIGHEST)  # columns of the legend
+    height = max(share * 2.1 * rows, 0.18 * len(entries) / listed) + 0.6
+    legend = listed * (1.9 + 0.06 * max(0, max(map(len, names)) - 25))
+    figure = Figure((share * 2.6 * columns + legend, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
     noisy = dict(list(noise.sort_values("rms").groupby("victim")))
     pairs = dict(list(shown.sort_values("rms").groupby(["source", "victim"])))
@@ -150,12 +161,15 @@ def error_curves(cells, spec, title, answers=None):
             )
             found = own[own["variant"] == "as_found"]
             ax.plot(found["rms"], 100 * found["error"], color=colour, zorder=3, **_STAR)
-        name = textwrap.fill(f"source: {spec['labels'][source]}", 40)
+        name = textwrap.fill(f"source: {spec['labels'][source]}", round(40 * share))
         ax.set(title=name, xlim=(0, None), ylim=(-3, 103))
     _hide_spare(axes, len(spec["sources"]), columns)
     figure.supxlabel("RMS distortion", fontsize="medium")
     figure.supylabel("victim error (%)", fontsize="medium")
     figure.suptitle(title)
+    if text_width(title, TITLE) > 72 * (share * 2.6 * columns - legend):  # it would meet the legend
+        room = share * 2.6 * columns
+        figure.suptitle(fitted(title, 68 * room, TITLE, 4), x=room / 2 / (room + legend))
 
     figure.legend(
         lines,
@@ -163,6 +177,7 @@ def error_curves(cells, spec, title, answers=None):
         title="victim",
         alignment="left",
         loc="outside right upper",
+        ncols=listed,
     )
     return figure
 
@@ -187,7 +202,10 @@ def distortion_distributions(distortions, title):
     }
     found = {label: rms[~np.isnan(rms)] for label, rms in pooled.items()}
     margin = 0.06 * max(0, max(map(len, found)) - 25)
-    figure = Figure((6.4 + margin, 0.5 * len(found) + 1.2), layout="constrained")
+    # As high as fits, as long as two lines beside each can be read.
+    height = min(0.5, max(HIGHEST / len(found), 2 * 1.3 * LEAST / 72))
+    points = min(LABEL, 72 * height / (2 * 1.3))
+    figure = Figure((6.4 + margin, height * len(found) + 1.2), layout="constrained")
     ax = figure.subplots()
     sns.violinplot(
         found,
@@ -209,19 +227,19 @@ def distortion_distributions(distortions, title):
         if len(rms):
             mean = mean_rms(runs)
             low, high = mean.interval()
-            bounds = "" if math.isnan(low) else f" [{low:.4f}, {high:.4f}]"
+            bounds = "" if math.isnan(low) else f" [{distortion(low, 4)}, {distortion(high, 4)}]"
             ax.plot(mean.value, position, **_MEAN)
             if bounds:
                 ax.plot([low, high], [position, position], color="black", linewidth=1.2)
-            note = f"mean {mean.value:.4f}{bounds}\n{note}"
+            note = f"mean {distortion(mean.value, 4)}{bounds}\n{note}"
         in_all = " in all" if len(runs) > 1 else ""
         notes.append(f"{note}, {failed} failed{in_all}" if failed else note)
     ax.set(xlabel="RMS distortion", ylabel="source model", title=title, xlim=(0, None))
-    ax.set_yticks(range(len(found)), found)
+    ax.set_yticks(range(len(found)), found, fontsize=points)
     ax.grid(visible=False, axis="y")
     right = ax.secondary_yaxis("right")
     right.set_yticks(range(len(notes)), notes)
-    right.tick_params(length=0)
+    right.tick_params(length=0, labelsize=points)
     right.spines[:].set_visible(False)
     marks = {
         "mean": Line2D([], [], **_MEAN),
@@ -230,65 +248,6 @@ def distortion_distributions(distortions, title):
     }
     figure.legend(marks.values(), marks.keys(), loc="outside lower right", ncols=len(marks))
     return figure
-
-
-def example_grid(rows, title, framed=()):
-    """Show images beside their distorted counterparts, one row for each class.
-
-    Odd columns are originals and even ones their counterparts, as in figure 7 of Szegedy et al.
-    2013. Pixels outside [0, 1] are drawn as 0 or 1.
-
-    Parameters
-    ----------
-    rows : dict of str to list of (ndarray, ndarray, str)
-        For each row's name, its pairs: original and distorted image, both of shape (H, W), and a
-        note below the distorted one.
-    title : str
-    framed : collection of (str, int)
-        Row's name and position in the row of the pairs whose distorted image has a red frame.
-    """
-    pairs = max(1, *(len(row) for row in rows.values()))
-    height = 0.88 if any(note for row in rows.values() for *_, note in row) else 0.76
-    figure = Figure((1.5 * pairs + 0.4, height * len(rows) + 0.6), layout="constrained")
-    figure.get_layout_engine().set(
-        w_pad=0.01, h_pad=0.01, wspace=0, hspace=0, rect=(0.01, 0.01, 0.98, 0.98)
-    )
-    axes = figure.subplots(len(rows), 2 * pairs, squeeze=False)
-    for line, (name, row) in zip(axes, rows.items(), strict=True):
-        for ax in line:
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-        for column, (original, distorted, note) in enumerate(row):
-            for ax, image in zip(line[2 * column :], (original, distorted), strict=False):
-                ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            line[2 * column + 1].set_xlabel(note, fontsize=6, labelpad=1.5)
-            if (name, column) in framed:
-                frame = line[2 * column + 1].spines
-                frame[:].set(visible=True, color="red", linewidth=1.5)
-    for column, ax in enumerate(axes[0]):
-        ax.set_title(("original", "distorted")[column % 2], fontsize=7, pad=3)
-    figure.suptitle(textwrap.fill(title, 20 * pairs))
-    return figure
-
-
-def first_of_each_class(labels, classes, count, eligible=None):
-    """Return positions of the first images of each class.
-
-    Parameters
-    ----------
-    labels : ndarray of int, shape (B,)
-    classes, count : int
-    eligible : ndarray of bool, shape (B,), optional
-        Images that may be chosen.
-
-    Returns
-    -------
-    list of ndarray of int
-        At most ``count`` positions for each class.
-    """
-    eligible = np.ones(len(labels), bool) if eligible is None else eligible
-    return [np.flatnonzero((labels == label) & eligible)[:count] for label in range(classes)]
 
 
 _STAR = {
@@ -357,8 +316,23 @@ def _range_of_rms(cells):
     found = cells.loc[cells["variant"] == "as_found", "rms"].dropna()
     if found.empty:
         return "no attack succeeded"
-    low, high = f"{found.min():.3f}", f"{found.max():.3f}"
+    low, high = distortion(found.min()), distortion(found.max())
     return f"mean RMS {low}" if low == high else f"mean RMS {low} to {high}"
+
+
+def _arranged(count, usual, width, height):
+    """Return rows and columns of panels, and the share of their size with which they fit.
+
+    The usual number of columns is taken where all fit with it; else the one that leaves the panels
+    largest.
+    """
+
+    def share(columns):
+        rows = math.ceil(count / columns)
+        return min(1.0, WIDEST / (columns * width), HIGHEST / (rows * height))
+
+    columns = max([usual, *range(1, count + 1)], key=share)
+    return math.ceil(count / columns), columns, share(columns)
 
 
 def _hide_spare(axes, count, columns):

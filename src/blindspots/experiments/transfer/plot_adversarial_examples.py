@@ -10,15 +10,14 @@ from blindspots.artifacts import read_tensors
 from blindspots.evaluation.distortion import rms_distortion
 from blindspots.evaluation.storage import png, refuse_truncated, stretched
 from blindspots.evaluation.variants import stored
-from blindspots.experiments.transfer.figures import example_grid, first_of_each_class
+from blindspots.experiments.transfer.grids import Pair, chosen, example_grid, page_of
 from blindspots.models.inference import answers_of, logits_of
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images
 from blindspots.steps.plotting import save_figure
 from blindspots.steps.weights import load_network
+from blindspots.summary.numbers import distortion
 from blindspots.summary.style import house_style
-
-PAIRS = 4
 
 
 @dataclass
@@ -43,17 +42,11 @@ class Shown:
     lost: np.ndarray
     how: str = ""
 
-    def notes(self):
-        """Return what stands below each."""
-        marks = np.where(self.lost, "lost: ", "→")
-        lines = zip(marks, self.answers, self.rms, strict=True)
-        return [f"{mark}{answer}, RMS {rms:.3f}" for mark, answer, rms in lines]
-
     def in_words(self):
         """Return how large the perturbations are, and how many images are lost."""
         if not len(self.rms):
             return "no attack succeeded"
-        size = f"those shown: mean RMS {self.rms.mean():.3f}"
+        size = f"those shown: mean RMS {distortion(self.rms.mean())}"
         if not self.lost.any():
             return size
         return f"{size}; {self.lost.sum()} of {len(self.lost)} are lost (framed)"
@@ -65,22 +58,27 @@ def main(job, files):
     images, _, _, facts = load_images(
         files.data, job.upstream("data"), {"of": spec["base"]}, torch.device("cpu")
     )
-    chosen = first_of_each_class(found["labels"], facts["classes"], PAIRS, found["success"])
-    places = np.concatenate(chosen)
+    page = page_of(facts, answers=True)
+    rows = chosen(page, found["labels"], facts["classes"], found["success"])
+    places = np.concatenate(rows)
     originals = images[found["indices"][places]]
     shown = as_found(found, places)
     if files.source and len(places):
         network, _ = load_network(files.source[0], job.upstream("source"), torch.device("cpu"))
         shown = as_stored(found, places, originals, network, spec["stored"], spec["targets"])
-    pairs = zip(originals.numpy()[:, 0], shown.images[:, 0], shown.notes(), strict=True)
-    rows = {str(label): [next(pairs) for _ in row] for label, row in enumerate(chosen)}
-    columns = [
-        (str(label), column) for label, row in enumerate(chosen) for column in range(len(row))
-    ]
-    framed = {place for place, lost in zip(columns, shown.lost, strict=True) if lost}
+    pairs = map(
+        Pair,
+        originals.numpy(),
+        shown.images,
+        found["labels"][places].tolist(),
+        shown.answers.tolist(),
+        shown.rms.tolist(),
+        shown.lost.tolist(),
+    )
+    grid = [[next(pairs) for _ in row] for row in rows]
     title = f"Adversarial examples for {spec['label']}{shown.how}, {shown.in_words()}"
     with house_style():
-        save_figure(example_grid(rows, title, framed), (files.figure, files.pdf), job)
+        save_figure(example_grid(page, grid, title), (files.figure, files.pdf), job)
 
 
 def as_found(found, places):

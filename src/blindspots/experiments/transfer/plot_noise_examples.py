@@ -4,13 +4,11 @@ import numpy as np
 import torch
 
 from blindspots.evaluation.distortion import add_gaussian_noise
-from blindspots.experiments.transfer.figures import example_grid, first_of_each_class
+from blindspots.experiments.transfer.grids import Pair, chosen, example_grid, page_of
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images
 from blindspots.steps.plotting import save_figure
 from blindspots.summary.style import house_style
-
-PAIRS = 4
 
 
 def main(job, files):
@@ -18,20 +16,18 @@ def main(job, files):
     images, labels, indices, facts = load_images(
         files.data, job.upstream("data"), spec["images"], torch.device("cpu")
     )
-    chosen = first_of_each_class(labels.numpy(), facts["classes"], PAIRS)
-    shown = np.concatenate(chosen)
+    page = page_of(facts, answers=False)
+    rows = chosen(page, labels.numpy(), facts["classes"])
+    shown = np.concatenate(rows)
     # The very images that were evaluated: the draw belongs to base set, seed and image.
     noisy = add_gaussian_noise(
         images[shown], indices[shown], spec["noise"], spec["images"]["of"], spec["seed"]
     )
-    distorted = dict(zip(shown, noisy[:, 0], strict=True))
-    rows = {
-        str(label): [(images[i, 0], distorted[i], "") for i in positions]
-        for label, positions in enumerate(chosen)
-    }
+    pairs = map(Pair, images[shown].numpy(), noisy.numpy(), labels[shown].tolist())
+    grid = [[next(pairs) for _ in row] for row in rows]
+    title = f"Gaussian noise, stddev {spec['noise']:g}"
     with house_style():
-        figure = example_grid(rows, f"Gaussian noise, stddev {spec['noise']:g}")
-        save_figure(figure, (files.figure, files.pdf), job)
+        save_figure(example_grid(page, grid, title), (files.figure, files.pdf), job)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from blindspots.evaluation.transfer import (
 from blindspots.experiments.transfer.bits import array_to_text, text_to_bits
 from blindspots.experiments.transfer.cells import CLEAN_RIGHT, CellCache
 from blindspots.experiments.transfer.victim_seeds import parsed
-from blindspots.progress import Progress
+from blindspots.models.timing import speed_of
+from blindspots.progress import Progress, foretell
 from blindspots.steps.weights import load_network
 
 LOG = logging.getLogger(__name__)
@@ -71,6 +72,11 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
             victims[name], about = load_network(paths[name], job.upstream("victims")[name], device)
             digests[name] = about["content"]
             right_of[name] = known.get(digests[name], CLEAN_RIGHT)
+        if block[0] == names[0]:
+            asked = [{"kind": "clean_right"}, *variants]
+            todo = {n: sum(known.get(digests[n], v) is None for v in asked) for n in block}
+            seconds = _seconds(victims, todo, source, images) * len(names) / len(block)
+            foretell(seconds, f"{len(names) * len(variants)} cells of {len(images)} images")
         if new := {name: victims[name] for name in block if right_of[name] is None}:
             for name, right in clean_right(new, images, context).items():
                 right_of[name] = array_to_text(right)
@@ -116,3 +122,12 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
         success = found["success"].cpu().numpy()
         single["rms"] = array_to_text(np.where(success, sizes, np.nan).astype("<f4"))
     write_record(output, {**job.provenance(), "rows": rows, "answers": single})
+
+
+def _seconds(victims, cells, source, images):
+    """Return about how long it takes to compute so many cells of each of some victims."""
+    asked = [(victims[name], count) for name, count in cells.items() if count]
+    if source is not None and asked:
+        asked.append((source, max(cells.values())))  # it answers to each variant once
+    found = [(speed_of(network, images, gradient=False), count) for network, count in asked]
+    return sum((len(images) + s.looks) * count * s.pass_ for s, count in found if s)

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from blindspots.evaluation.storage_table import AS_FOUND, storage_table
+from blindspots.summary.numbers import digits, distortion
 
 LOW, HIGH = "_low", "_high"
 # Measures of `measure_storage` as a reader says them; shares are relative to ||grad m|| ||r||.
@@ -192,7 +193,7 @@ def _share(value, low, high):
 
 
 def _size(rms):
-    return ["" if pd.isna(rms) else f"{rms:.4f}"]
+    return ["" if pd.isna(rms) else distortion(rms, 4)]
 
 
 def _measure(measures, key):
@@ -200,5 +201,5 @@ def _measure(measures, key):
     if key not in measures:
         return [""]
     scale, unit = (100, " %") if key.endswith("_share") else (1, "")
-    quartiles = ", ".join(f"{scale * value:.2g}" for value in measures[key]["quartiles"])
-    return [f"{scale * measures[key]['mean']:.3g}{unit}", f"quartiles {quartiles}"]
+    quartiles = ", ".join(digits(scale * value, 2) for value in measures[key]["quartiles"])
+    return [f"{digits(scale * measures[key]['mean'], 3)}{unit}", f"quartiles {quartiles}"]
