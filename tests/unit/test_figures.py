@@ -113,7 +113,7 @@ def many(count, levels):
     pairs += [("noise", "test", v, each) for v in names for each in noise]
     rows = [
         dict.fromkeys(FIELDS)
-        | {"source": source, "victim": victim, "seed": 0, "attack": attack}
+        | {"source": source, "victim": victim, "seed": 0, "victim_seed": 0, "attack": attack}
         | {"variant": variant, "rms": rms, "error": 0.5, "low": 0.4, "high": 0.6}
         for source, attack, victim, (variant, rms) in pairs
     ]

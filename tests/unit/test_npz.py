@@ -197,7 +197,7 @@ def test_named_classes_need_no_image(save):
     """Photographs for a network of a thousand classes are of some of them."""
     names = [f"class {number}" for number in range(1000)]
     found = facts(save(small(classes=np.array(names), train_labels=LABELS * 200)))
-    assert found.classes == 1000 and found.class_names == names
+    assert found.classes == 1000 and found.names == names
 
 
 @pytest.mark.parametrize("case", WRONG)
