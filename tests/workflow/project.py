@@ -8,6 +8,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from shutil import which
 
 import yaml
 from forkserver import ForkServer
@@ -16,10 +17,39 @@ ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = {"results", ".snakemake", ".venv", ".git", "data"}
 
 
+# What Snakemake and its report import, and `make plan`.
+OF_PLANS = ("snakemake.cli", "snakemake.report.html_reporter", "smart_open", "jsonschema")
+# What steps import. Torch comes first, so that it meets the same libraries as without the others;
+# torch itself would load its compiler when it is made deterministic.
+OF_STEPS = (
+    *("torch", "torch._inductor.config", "safetensors.torch", "safetensors.numpy", "seaborn"),
+    *("matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg", "fontTools.subset"),
+    *("sklearn.datasets", "tabulate"),
+)
+# Snakemake tells every job of one thread so; libraries read it while they are loaded.
+ONE_THREAD = dict.fromkeys(
+    (
+        *("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+        *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
+    ),
+    "1",
+)
+
+
 @cache
-def server():
-    """Return the process that forks for each run of snakemake."""
-    server = ForkServer()
+def plans():
+    """Return the server that forks for each run of snakemake and for each plan."""
+    return started(ForkServer(*OF_PLANS))
+
+
+@cache
+def steps():
+    """Return the server that forks for each step of one thread."""
+    return started(ForkServer(*OF_STEPS, **ONE_THREAD))
+
+
+def started(server):
+    """Return a server that ends with this process."""
     atexit.register(server.close)
     return server
 
@@ -61,11 +91,14 @@ class Project:
         self.config = path / "config.yaml"
         self.results = path / "results" / study
 
-    def snakemake(self, *arguments, cores=2, **environment):
-        """Run snakemake and return the finished process."""
+    def snakemake(self, *arguments, cores=2, real_steps=False, **environment):
+        """Run snakemake and return the finished process; its steps are forks unless told."""
         command = ["--cores", str(cores), *map(str, arguments)]
+        env = {**os.environ, **environment}
+        # CUDA that a library has touched does not survive a fork.
+        python = None if real_steps or which("nvidia-smi") else steps().python
         with tempfile.TemporaryFile("w+") as output:
-            code = server().run(command, self.path, {**os.environ, **environment}, output)
+            code = plans().run("snakemake", command, self.path, env, output, output, python)
             output.seek(0)
             return subprocess.CompletedProcess(command, code, output.read())
 
@@ -82,15 +115,15 @@ class Project:
     def plan(self, *arguments, **environment):
         """Return what `make plan` says."""
         path = os.pathsep.join(["src", *filter(None, [environment.pop("PYTHONPATH", "")])])
-        done = subprocess.run(
-            [sys.executable, "-m", "blindspots.study.explain", *arguments],
-            cwd=self.path,
-            env={**os.environ, **environment, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        env = {**os.environ, **environment, "PYTHONPATH": path}
+        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+            code = plans().run(
+                "blindspots.study.explain", list(arguments), self.path, env, output, errors
+            )
+            for stream in (output, errors):
+                stream.seek(0)
+            assert code == 0, errors.read()
+            return output.read()
 
     def edit_config(self, change):
         """Change the configuration in place: ``change`` gets it as a mapping."""
