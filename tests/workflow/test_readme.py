@@ -2,11 +2,19 @@
 
 import re
 import subprocess
+from itertools import product
+from textwrap import dedent
 
+import pytest
 import torch
 import yaml
+from PIL import Image
 from project import ROOT
+from safetensors.torch import save_file
+from snakemake.utils import update_config
 from torch import nn
+
+from blindspots.study.study import Study
 
 README = (ROOT / "README.md").read_text()
 # Every command of the README, and where it is run.
@@ -53,6 +61,49 @@ def test_the_example_model_needs_only_its_name_in_an_experiment(fresh):
     assert "generate_adversarial_set wide 0 few-random" in fresh.planned()
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a user's network, weights and pictures, as the README names them."""
+    code = """
+        from torch import nn
+
+        class Net(nn.Sequential):
+            def __init__(self, shape, classes):
+                size = shape[0] * shape[1] * shape[2]
+                super().__init__(nn.Flatten(), nn.Linear(size, classes))
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLINDSPOTS_DATA", str(tmp_path))
+    (tmp_path / "my_networks.py").write_text(dedent(code))
+    save_file({"1.weight": torch.zeros(10, 784), "1.bias": torch.zeros(10)}, "mine.safetensors")
+    for base, name in product(("train", "test"), ("cat", "dog")):
+        folder = tmp_path / "pictures" / base / name
+        folder.mkdir(parents=True)
+        Image.new("RGB", (30, 20), name.replace("cat", "red").replace("dog", "blue")).save(
+            folder / "0.png"
+        )
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_is_ones_own_makes_a_study(config, schema, reference, here, place):
+    section = README.partition("## Your own")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 3
+    change = yaml.safe_load(blocks[place])
+    update_config(config, change)
+    study = Study(config, schema, reference, [str(here)])
+    made = {job.wildcards.get("model") for job in study.jobs if job.rule == "train_model"}
+    assert set(change.get("models", {})) <= made
+    if "dataset" in change:
+        assert (study.facts.shape, study.facts.names) == ((3, 20, 30), ["cat", "dog"])
+    row = study.job("evaluate_transfer", model="M1", attack="test-random", seed=0)
+    if "seeds" in change:
+        assert row.settings["victims"][:2] == ["M1/1", "M1/2"]
+    if "models" in change:
+        assert row.settings["victims"] == ["M1", "untrained", "mine", "svm"]
+
+
 def test_the_library_example_runs():
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
     torch.manual_seed(0)
@@ -88,5 +139,5 @@ def test_unknown_study_is_told(fresh):
     command = ["make", "run", "STUDY=name"]
     done = subprocess.run(command, cwd=fresh.path, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "there is no studies/name.yaml; known studies: digits mnist szegedy2013" in done.stderr
+    assert "there is no studies/name.yaml; known studies: cifar10 digits mnist" in done.stderr
     assert not (fresh.path / ".venv").exists()
