@@ -96,11 +96,11 @@ def as_function(arrays, folder, name="my_data"):
     return {"module": f"{name}:load", "options": options}
 
 
-def study_of(dataset, schema, **changes):
+def study_of(dataset, schema, command_line=None, **changes):
     """Return the small study on a data set."""
     normalised.cache_clear()  # each is a planning of its own
     config = {**STUDY, "dataset": dataset, **changes}
-    return Study(config, schema, ROOT / "workflow/reference", [os.getcwd()])
+    return Study(config, schema, ROOT / "workflow/reference", [os.getcwd()], command_line)
 
 
 def prepared(study, path):

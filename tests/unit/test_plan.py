@@ -10,6 +10,7 @@ from struct import pack
 import pytest
 
 from blindspots.data.idx import PUBLISHED
+from blindspots.data.sources.registry import SOURCES
 from blindspots.errors import UserError
 from blindspots.experiments.transfer.plan import noise_victims, pools, row_victims, sets
 from blindspots.steps.plan import attacks_in_parts
@@ -400,6 +401,13 @@ def test_versions_of_all_that_a_step_imports_are_in_its_specification(config, st
             found -= {"sklearn", "skops"}  # of classifiers, in whose own jobs their versions are
         found = {PACKAGES.get(library, library) for library in found}
         assert found <= json.loads(job.spec).get("versions", {}).keys(), job.rule
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__.split(".")[-1])
+def test_sources_name_the_libraries_that_they_import(source):
+    """Torch may be imported by way of torchvision, which reads nothing itself."""
+    found = imported(source.__name__) - HARMLESS.keys() - {"torch"}
+    assert {PACKAGES.get(library, library) for library in found} <= {*source.PACKAGES}
 
 
 def imported(module):

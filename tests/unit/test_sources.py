@@ -95,6 +95,13 @@ def test_grey_images_of_any_size(here, schema):
     assert study_of(lossy, schema).facts.shape == (1, 5, 9)
 
 
+def test_class_without_test_images(here, schema):
+    dataset = sources.as_folder(synthetic(), here / "mine")
+    shutil.rmtree(here / "mine/test/dog")
+    facts = study_of(dataset, schema).facts
+    assert facts.classes == 4 and facts.sizes == {"train": 12, "test": 6}
+
+
 def test_resize_crop_and_channels(here, schema):
     """They are part of what the images are made from."""
     folder = sources.as_folder(synthetic(sides=(20, 30)), here / "mine")

@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sources
+from snakemake.cli import parse_config
 from sources import NAMES, prepared, study_of, synthetic
+
+from blindspots.errors import UserError
 
 CODE = """
 import numpy as np
@@ -89,6 +92,14 @@ def test_options_reach_it_and_count(here, schema):
     study_of("my_data:load", schema)
     study_of({"module": "my_data:load", "options": options}, schema)
     assert calls() == 2
+
+
+def test_options_that_the_command_line_makes_text_of(here, schema):
+    """They are told before the function is called with them."""
+    given = parse_config(["dataset={module: my_data:load, options: {more: [3]}}"])
+    with pytest.raises(UserError, match=r"dataset\.options\.more\[0\] is the text '3'; --config"):
+        study_of(given["dataset"], schema, command_line=given)
+    assert calls() == 0
 
 
 def test_folder_that_it_lists(here, schema):

@@ -53,7 +53,7 @@ def test_whole_study(classifiers):
     for source in ("A", "linear"):
         for victim in ("A", "linear", "svm", "own"):
             for variant in ("as_found", "amplified"):
-                assert f"{source},{victim},0,few-random,{variant}" in cells
+                assert f"{source},{victim},0,0,few-random,{variant}" in cells
     found = load_file(classifiers.results / "adversarial/linear/seed0/few-random.safetensors")
     assert found["success"].all() and (found["kkt_residual"] < 1e-5).all()
     about = read_header(models / "linear/seed0.safetensors")

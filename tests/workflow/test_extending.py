@@ -209,7 +209,7 @@ def test_study_is_complete(extended):
         assert data.get_slice("train_images").get_shape() == [1000, 3, 8, 8]
     rows = (extended.results / "transfer.csv").read_text()
     for victim in ("B", "C", "longer", "harder"):
-        assert f"A,{victim},0,few-random,mirrored," in rows
+        assert f"A,{victim},0,0,few-random,mirrored," in rows
 
 
 def test_first_run_makes_everything(extended_template, extended):

@@ -69,7 +69,7 @@ def test_own_images_and_weights(others, monkeypatch):
     given = torch.load(others.path / "b.pt", weights_only=True)
     assert all(torch.equal(made[f"network.{name}"], value) for name, value in given.items())
     cells = (others.results / "transfer.csv").read_text()
-    assert "A,own,0,few-random,as_found" in cells
+    assert "A,own,0,0,few-random,as_found" in cells
 
     # Neither place nor date of the files counts.
     (others.path / "data").mkdir()

@@ -111,7 +111,7 @@ def test_study_on_a_test_set_alone(fresh):
 
     fresh.edit_config(alone)
     fresh.make()
-    assert "given,given,0,few-random,as_found" in (fresh.results / "transfer.csv").read_text()
+    assert "given,given,0,0,few-random,as_found" in (fresh.results / "transfer.csv").read_text()
     assert load_file(fresh.results / "data.safetensors")["train_images"].shape == (0, 1, 8, 8)
     fresh.edit_config(lambda config: config["experiments"]["pairs"].update(sources=["A", "given"]))
     failed = fresh.snakemake("--dry-run")

@@ -51,6 +51,8 @@ def validated(config, schema, reference_files, command_line=None):
     if not problems:
         schema = _composed(schema, config if isinstance(config, dict) else {})
         problems = schema_problems(config, schema, command_line or {})
+        # Before the function of a data set is called with them.
+        problems = problems or list(_untyped(("dataset",), (command_line or {}).get("dataset")))
     if not problems:
         config = _with_defaults(config, schema, schema)
         problems = _option_problems(config, schema, command_line or {})
@@ -182,22 +184,22 @@ def _option_problems(config, schema, command_line):
 
 def _untyped_options(command_line):
     """Yield what is wrong with options of users' own code that ``--config`` made text of."""
-    entries = {
-        (section, name): entry
-        for section in ("models", "attacks")
-        for name, entry in (command_line.get(section) or {}).items()
-    }
-    entries["dataset",] = command_line.get("dataset")
-    for where, entry in entries.items():
-        todo = [((*where, "options"), entry.get("options"))] if isinstance(entry, dict) else []
-        while todo:
-            place, value = todo.pop()
-            if isinstance(value, dict | list):
-                items = value.items() if isinstance(value, dict) else enumerate(value)
-                todo += [((*place, key), item) for key, item in items]
-            elif is_no_text(value):
-                instead = IN_A_FILE.format(key=where[0])
-                yield f"{dotted(place)} is the text {shown(value)}{instead}"
+    for section in ("models", "attacks"):
+        for name, entry in (command_line.get(section) or {}).items():
+            yield from _untyped((section, name), entry)
+
+
+def _untyped(where, entry):
+    """Yield what is wrong with the options of one entry of which ``--config`` made text."""
+    todo = [((*where, "options"), entry.get("options"))] if isinstance(entry, dict) else []
+    while todo:
+        place, value = todo.pop()
+        if isinstance(value, dict | list):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            todo += [((*place, key), item) for key, item in items]
+        elif is_no_text(value):
+            instead = IN_A_FILE.format(key=where[0])
+            yield f"{dotted(place)} is the text {shown(value)}{instead}"
 
 
 def _with_defaults(value, schema, root):
