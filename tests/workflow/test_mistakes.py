@@ -1,7 +1,9 @@
 """A user's mistakes are answered with one sentence, exit code 1, and nothing written."""
 
 import json
+import os
 import subprocess
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -54,6 +56,23 @@ def test_mistake_in_the_configuration(fresh, mistake):
     change, sentence = MISTAKES[mistake]
     fresh.edit_config(change)
     told_and_nothing_written(fresh, sentence)
+
+
+def test_a_plan_tells_the_mistake_alone(fresh):
+    """Without the line of our own file that hands it on to Snakemake."""
+    change, sentence = MISTAKES["unknown model"]
+    fresh.edit_config(change)
+    done = subprocess.run(
+        [sys.executable, "-m", "blindspots.study.explain"],
+        cwd=fresh.path,
+        env={**os.environ, "PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    first, *mistakes = done.stderr.splitlines()
+    assert first == "error: snakemake cannot plan the study: the configuration has a mistake:"
+    assert mistakes == [f"  - experiments.pairs.sources: {sentence}"]
 
 
 # What a file holds that is no configuration, by itself or behind a right one. Snakemake reads it

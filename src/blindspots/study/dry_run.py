@@ -20,6 +20,10 @@ from blindspots.study.terminal import NOTHING_TO_DO, job_name
 
 # What a profile could set so that no job would be told, or that no dry run needs.
 DRY_RUN = ("--dry-run", "--quiet", "host", "--executor", "local")
+# What Snakemake puts around a sentence of ours: the line of our own file that passes it on.
+IN_OUR_FILE = re.compile(
+    r'^WorkflowError in file "[^"]*common\.smk", line \d+:\n(.*)\n +File "[^"]*".*$', re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ def dry_run(arguments):
     if status:
         # Of the parser of options it prints all of them before what is wrong.
         told = "\n".join(run.errors) or re.split(r"\berror: ", printed.getvalue())[-1]
-        raise UserError(f"snakemake cannot plan the study: {told.strip()}")
+        told = IN_OUR_FILE.sub(r"\1", told.strip())
+        raise UserError(f"snakemake cannot plan the study: {told}")
     if not run.planned or run.study is None:
         raise UserError(
             "snakemake planned nothing, but did something else that a profile of yours asks for; "
