@@ -72,7 +72,14 @@ def start(python, folder, source, how="", **environment):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=not_ignored,
     )
+
+
+def not_ignored():
+    """Let signals end a process, though whoever runs the tests may have them ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("kind", MODULES)
