@@ -1,5 +1,6 @@
 """How long a network takes for an image, measured on a few before it is asked about many."""
 
+import math
 import time
 from typing import NamedTuple
 
@@ -10,8 +11,9 @@ from blindspots.models.state import frozen
 from blindspots.seeding import seeded
 
 # Images that are measured: so many numbers together and so many images at the most, so that it
-# takes less than a hundredth of what follows; on a GPU, where a pass over few takes as long.
-NUMBERS, MOST, MOST_ON_A_GPU = 2**17, 128, 64
+# takes less than a hundredth of what follows; so many on a GPU, where a pass over few takes as
+# long; and the least, one after the other, for on a busy machine a single pass says little.
+NUMBERS, MOST, MOST_ON_A_GPU, LEAST = 2**17, 128, 64, 4
 
 
 class Speed(NamedTuple):
@@ -56,6 +58,7 @@ def speed_of(network, images, gradient, clock=time.perf_counter):
     on_gpu = images.device.type == "cuda"
     fitting = MOST_ON_A_GPU if on_gpu else min(MOST, NUMBERS // images[0].numel())
     few = images[: max(1, fitting)]
+    times = math.ceil(LEAST / len(few))
     shares = few.new_full((len(few), 1), 0.5)
 
     def forward():
@@ -74,10 +77,11 @@ def speed_of(network, images, gradient, clock=time.perf_counter):
         if on_gpu:
             torch.cuda.synchronize(images.device)
         begin = clock()
-        result = work()
+        for _ in range(times):
+            result = work()
         if on_gpu:
             torch.cuda.synchronize(images.device)
-        return (clock() - begin) / len(few), result
+        return (clock() - begin) / (times * len(few)), result
 
     with frozen(network), seeded(0, images.device):
         try:

@@ -132,7 +132,7 @@ def page_of(facts, answers):
 
     by_class = classes <= most(lines)
     if not by_class:
-        lines = max(lines, 1)  # below each original stands its class
+        lines = max(lines, 2 if names else 1)  # below each original stands its class
     return Page(names, by_class, most(lines), pairs, side, row(lines), lines)
 
 
