@@ -31,13 +31,15 @@ import tempfile
 from importlib.machinery import all_suffixes
 from pathlib import Path
 
-from forkclient import STREAMS, answer, ask
+from forkclient import SIGNALS, STREAMS, answer, ask
 
 CLIENT = Path(__file__).with_name("forkclient.py")
 ABOVE = 10  # from here the server's own streams are numbered, so that the client's keep theirs
-# Variables that no library reads while it is loaded.
+# Variables that no library reads while it is loaded, and those that scikit-learn and torch's
+# compiler set where they are imported, in a test as in a server.
 HARMLESS = re.compile(
     r"_|(OLD)?PWD|SHLVL|PATH|PYTHONPATH|TE?MP(DIR)?|(BLINDSPOTS|PYTEST|SABOTAGE|SNAKEMAKE)\w*"
+    r"|KMP_DUPLICATE_LIB_OK|KMP_INIT_AT_FORK|TORCHINDUCTOR_CACHE_DIR"
 )
 
 
@@ -265,8 +267,9 @@ def place(streams):
 
 def become(request):
     """Be what ``python -m module`` is when the module begins, and return the module's name."""
-    ignored = signal.SIGINT in request["ignored"]
-    signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    for number in SIGNALS:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in request["ignored"] else usual)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
