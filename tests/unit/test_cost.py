@@ -22,8 +22,8 @@ def at(seconds, classes=10):
     return lambda network, images, gradient: Speed(seconds, 0.0, classes, looks=96)
 
 
-def attack(method="ddn", targets="random", **options):
-    return {"method": method, "targets": targets, "options": options}
+def attack(method="ddn", **options):
+    return {"method": method, "options": options}
 
 
 @pytest.mark.parametrize(
@@ -65,26 +65,26 @@ def test_more_classes_take_longer_starts():
 
 def test_seconds_grow_with_images_targets_and_members():
     images = torch.rand(32, 1, 2, 2)
-    one = seconds_of(None, images[:16], attack(), 1000, at(0.1))
+    one = seconds_of(None, images[:16], None, attack(), 1000, at(0.1))
     assert one == pytest.approx(16 * 103 * 0.1 + 3.2)
-    two = seconds_of(None, images, attack(), 16, at(0.1))
+    two = seconds_of(None, images, None, attack(), 16, at(0.1))
     assert two == pytest.approx(2 * one)  # each chunk looks at the network anew
-    nearest = seconds_of(None, images[:16], attack(targets="nearest"), 1000, at(0.1, 1000))
+    nearest = seconds_of(None, images[:16], "nearest", attack(), 1000, at(0.1, 1000))
     assert nearest == pytest.approx(999 * 16 * 103 * 0.1 + 3.2)
     members = [{"method": "ddn"}, {"method": "ddn", "options": {"steps": 197}}]
-    both = seconds_of(None, images[:16], attack("best_of", members=members), 1000, at(0.1))
+    both = seconds_of(None, images[:16], None, attack("best_of", members=members), 1000, at(0.1))
     assert both == pytest.approx(16 * 303 * 0.1 + 6.4)
-    assert seconds_of(None, images[:16], attack("best_of", members=members[:1]), 1000, at(0.1)) == (
-        pytest.approx(one)
-    )
+    assert seconds_of(
+        None, images[:16], None, attack("best_of", members=members[:1]), 1000, at(0.1)
+    ) == (pytest.approx(one))
 
 
 @pytest.mark.parametrize(("classes", "members"), [(10, MEMBERS), (1000, MEMBERS_FOR_MANY_CLASSES)])
 def test_best_of_has_the_members_of_its_classes(classes, members):
     images = torch.rand(4, 1, 2, 2)
     given = attack("best_of", members=list(members))
-    wanted = seconds_of(None, images, given, 1000, at(0.1, classes))
-    assert seconds_of(None, images, attack("best_of"), 1000, at(0.1, classes)) == wanted
+    wanted = seconds_of(None, images, None, given, 1000, at(0.1, classes))
+    assert seconds_of(None, images, None, attack("best_of"), 1000, at(0.1, classes)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_best_of_has_the_members_of_its_classes(classes, members):
     ],
 )
 def test_of_attacks_of_others_nothing_is_foretold(entry):
-    assert seconds_of(None, torch.rand(4, 1, 2, 2), entry, 1000, at(0.1)) is None
+    assert seconds_of(None, torch.rand(4, 1, 2, 2), None, entry, 1000, at(0.1)) is None
 
 
 def test_nothing_is_foretold_of_no_images_or_a_network_that_fails():
-    assert seconds_of(None, torch.rand(0, 1, 2, 2), attack(), 1000, at(0.1)) is None
+    assert seconds_of(None, torch.rand(0, 1, 2, 2), None, attack(), 1000, at(0.1)) is None
     network = nn.Linear(7, 2)  # of other images
     assert speed_of(network, torch.rand(4, 3, 2, 2), gradient=True) is None
-    assert seconds_of(network, torch.rand(4, 3, 2, 2), attack(), 1000) is None
+    assert seconds_of(network, torch.rand(4, 3, 2, 2), None, attack(), 1000) is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import inspect
 import math
 
 from blindspots.attacks.best_of import members_for
-from blindspots.attacks.chunks import NEAREST
 from blindspots.attacks.engines import ENGINES
 from blindspots.attacks.lbfgs import start_steps_for
 from blindspots.models.timing import speed_of
@@ -46,15 +45,17 @@ def gradients_of(method, options, classes):
     return start + told["evaluations"] + 1 + walk
 
 
-def seconds_of(network, images, attack, chunk, speed=speed_of):
+def seconds_of(network, images, targets, attack, chunk, speed=speed_of):
     """Return about how long an attack on some images will take.
 
     Parameters
     ----------
     network : torch.nn.Module
     images : torch.Tensor of float32, shape (B, ...)
+    targets : torch.Tensor, "nearest" or None
+        As for `blindspots.attacks.lbfgs.lbfgs`.
     attack : dict
-        ``method``, ``targets``, ``options``, as in a configuration.
+        ``method`` and ``options``, as in a configuration.
     chunk : int
         Images attacked together.
     speed : callable
@@ -75,7 +76,8 @@ def seconds_of(network, images, attack, chunk, speed=speed_of):
         members = attack["options"].get("members") or members_for(found.classes)
     if any(member["method"] not in PIXELS for member in members):
         return None
-    rounds = found.classes - 1 if attack["targets"] == NEAREST else 1
+    # "nearest" tries every wrong label.
+    rounds = found.classes - 1 if isinstance(targets, str) else 1
     chunks = math.ceil(len(images) / chunk)
     seconds = 0.0
     for member in members:

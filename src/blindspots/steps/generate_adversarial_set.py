@@ -85,7 +85,8 @@ def _attacked(network, images, labels, targets, attack, chunk, checkpoint):
     found = checkpoint.load("attack") or {}
     done = len(found.get("success", ()))
     left = images[done:]
-    foretell(seconds_of(network, left, attack, chunk), f"{len(left)} images, {chunk} at a time")
+    seconds = seconds_of(network, left, targets, attack, chunk)
+    foretell(seconds, f"{len(left)} images, {chunk} at a time")
     progress = Progress(f"{attack['method']}, images", len(images), done)
     parts = [found] if done else []
 
