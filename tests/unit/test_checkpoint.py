@@ -236,7 +236,7 @@ def test_attack_goes_on_with_the_same_result(method, options, mlp, digits, tmp_p
 
     images, labels = digits[0][:25], digits[1][:25]
     targets = (labels + 1) % 10
-    attack = {"method": method, "targets": "given", "options": options}
+    attack = {"method": method, "options": options}
     wanted = _attacked(mlp, images, labels, targets, attack, 10, Memory())
     stages = {}
     for done in (10, 20, 25):
