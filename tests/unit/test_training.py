@@ -8,20 +8,20 @@ import torch
 from scipy.optimize import minimize
 from torch import nn
 
+from blindspots.models import minimize as minimizers
 from blindspots.models import training
+from blindspots.models.minimize import minimize_lbfgs
 from blindspots.models.networks import SigmoidCode, build_network
-from blindspots.models.training import (
-    minimize_lbfgs,
-    train_classifier,
-    train_sparse_code,
-    weight_decay,
-)
+from blindspots.models.training import train_classifier, train_sparse_code, weight_decay
+from blindspots.models.whitening import Coordinates
 
 LBFGS = {"optimizer": "lbfgs", "max_evaluations": 100, "history": 10, "tolerance": 1e-5}
+LBFGS |= {"preconditioner": "none"}
+WHITENED = {**LBFGS, "preconditioner": "kronecker"}
 ADAM = {"optimizer": "adam", "epochs": 3, "batch_size": 32, "learning_rate": 0.01}
 SGD = {"optimizer": "sgd", "epochs": 3, "batch_size": 32, "learning_rate": 0.1, "momentum": 0.9}
 PRETRAINING = {"sparsity_target": 0.1, "sparsity_weight": 3.0, "weight_decay": 3e-3}
-PRETRAINING |= {"max_evaluations": 150, "history": 20, "tolerance": 1e-5}
+PRETRAINING |= {"max_evaluations": 150, "history": 20, "tolerance": 1e-5, "preconditioner": "none"}
 MLP = {"kind": "mlp", "widths": [8], "activation": "sigmoid"}
 
 
@@ -57,14 +57,13 @@ def gradient_in_blocks(monkeypatch, block, train):
     """Return loss and gradients of the first evaluation of a training in blocks of images."""
     found = {}
 
-    def first(parameters, loss_with_gradient, settings, stage):
-        parameters = list(parameters)
+    def first(coordinates, loss_with_gradient, settings, stage):
         value = loss_with_gradient()
-        found["values"] = [value.item(), *(p.grad.clone() for p in parameters)]
+        found["values"] = [value.item(), *(p.grad.clone() for p in coordinates.parameters)]
         return {}
 
     monkeypatch.setattr(training, "BLOCK", block)
-    monkeypatch.setattr(training, "minimize_lbfgs", first)
+    monkeypatch.setattr(minimizers, "minimize_lbfgs", first)
     train()
     return found["values"]
 
@@ -103,7 +102,7 @@ def test_gradient_of_the_sparse_code_is_that_of_its_blocks(few, monkeypatch):
             gradient_in_blocks(
                 monkeypatch,
                 block,
-                lambda code=code: train_sparse_code(code, images, PRETRAINING),
+                lambda code=code: train_sparse_code(code, images, PRETRAINING, 0),
             )
         )
     for blocks, whole in zip(*found, strict=True):
@@ -117,7 +116,9 @@ def test_gradient_of_the_sparse_code_is_that_of_its_blocks(few, monkeypatch):
             moved.weight[3, 20] = code.weight[3, 20] + shift
         values.append(
             gradient_in_blocks(
-                monkeypatch, 64, lambda moved=moved: train_sparse_code(moved, images, PRETRAINING)
+                monkeypatch,
+                64,
+                lambda moved=moved: train_sparse_code(moved, images, PRETRAINING, 0),
             )[0]
         )
     slope = (values[1] - values[0]) / 2e-2
@@ -189,7 +190,7 @@ def quadratic():
 
 def test_quadratic_is_minimised(quadratic):
     parameter, loss, solution, smallest = quadratic
-    record = minimize_lbfgs([parameter], with_gradient(loss), settings())
+    record = minimize_lbfgs(Coordinates([parameter]), with_gradient(loss), settings())
     assert record["converged"] is True and record["stopped_by"] != "evaluations"
     assert record["loss"] == pytest.approx(smallest, rel=1e-9)
     torch.testing.assert_close(parameter.detach(), solution, rtol=1e-4, atol=1e-5)
@@ -209,7 +210,7 @@ def test_logistic_regression_is_that_of_scipy(few):
         return nn.functional.cross_entropy(network(images), labels) + decay
 
     limits = settings(max_evaluations=2000, tolerance=1e-9)
-    record = minimize_lbfgs(network.parameters(), with_gradient(loss), limits)
+    record = minimize_lbfgs(Coordinates(network.parameters()), with_gradient(loss), limits)
 
     x, one_hot = images.numpy(), np.eye(10)[labels.numpy()]
 
@@ -233,7 +234,9 @@ def test_logistic_regression_is_that_of_scipy(few):
 
 def test_too_few_evaluations_are_told(quadratic):
     parameter, loss, _, _ = quadratic
-    record = minimize_lbfgs([parameter], with_gradient(loss), settings(max_evaluations=5))
+    record = minimize_lbfgs(
+        Coordinates([parameter]), with_gradient(loss), settings(max_evaluations=5)
+    )
     assert record["converged"] is False and record["stopped_by"] == "evaluations"
     assert record["loss"] == pytest.approx(loss().item())
 
@@ -249,7 +252,7 @@ def test_evaluations_are_bounded_and_counted(limit, few):
         return nn.functional.cross_entropy(network(images), labels)
 
     record = minimize_lbfgs(
-        network.parameters(), with_gradient(loss), settings(max_evaluations=limit)
+        Coordinates(network.parameters()), with_gradient(loss), settings(max_evaluations=limit)
     )
     assert record["evaluations"] == len(calls)
     assert limit <= record["evaluations"] <= limit + 3
@@ -261,7 +264,7 @@ def test_loose_tolerance_stops_early(few):
     for tolerance in (0.5, 1e-9):
         network = build_network({"kind": "softmax"}, (1, 8, 8), 10, seed=0)
         record = minimize_lbfgs(
-            network.parameters(),
+            Coordinates(network.parameters()),
             with_gradient(
                 lambda network=network: (
                     nn.functional.cross_entropy(network(images), labels)
@@ -279,7 +282,7 @@ def test_start_at_the_minimum_is_converged(quadratic):
     parameter, loss, solution, smallest = quadratic
     with torch.no_grad():
         parameter.copy_(solution)
-    record = minimize_lbfgs([parameter], with_gradient(loss), settings())
+    record = minimize_lbfgs(Coordinates([parameter]), with_gradient(loss), settings())
     assert record["converged"] is True
     assert record["loss"] == pytest.approx(smallest, rel=1e-9)
 
@@ -287,7 +290,9 @@ def test_start_at_the_minimum_is_converged(quadratic):
 def test_parameters_without_gradient_stay(quadratic):
     parameter, loss, _, _ = quadratic
     frozen = nn.Parameter(torch.ones(2, dtype=torch.float64), requires_grad=False)
-    minimize_lbfgs([frozen, parameter], with_gradient(lambda: loss() + frozen.sum()), settings())
+    minimize_lbfgs(
+        Coordinates([frozen, parameter]), with_gradient(lambda: loss() + frozen.sum()), settings()
+    )
     assert torch.equal(frozen, torch.ones(2, dtype=torch.float64))
 
 
@@ -351,7 +356,7 @@ def test_mean_activation_moves_to_the_target(few, target):
     code = build_network({"kind": "autoencoder", "units": 20}, (1, 8, 8), 10, seed=0)[1]
     flat = few[0].flatten(1)
     before = code(flat).mean(0).detach()
-    record = train_sparse_code(code, few[0], {**PRETRAINING, "sparsity_target": target})
+    record = train_sparse_code(code, few[0], {**PRETRAINING, "sparsity_target": target}, 0)
     after = code(flat).mean(0).detach()
     assert (before - target).abs().mean() > 0.15
     assert (after - target).abs().max() < 0.05
@@ -361,7 +366,7 @@ def test_mean_activation_moves_to_the_target(few, target):
 def test_code_reconstructs(few):
     """Better than the mean image does, which is what a decoder without a code can say."""
     code = build_network({"kind": "autoencoder", "units": 20}, (1, 8, 8), 10, seed=0)[1]
-    record = train_sparse_code(code, few[0], PRETRAINING)
+    record = train_sparse_code(code, few[0], PRETRAINING, 0)
     flat = few[0].flatten(1)
     mean_error = 0.5 * (flat - flat.mean(0)).square().sum().item() / len(flat)
     assert record["loss"] < 0.9 * mean_error
@@ -371,7 +376,7 @@ def test_code_is_frozen_before_the_classifier_is_trained(few):
     """Its weights are those of pretraining alone, whatever the classifier's training."""
     architecture = {"kind": "autoencoder", "units": 12}
     alone = build_network(architecture, (1, 8, 8), 10, seed=0)[1]
-    train_sparse_code(alone, few[0], PRETRAINING)
+    train_sparse_code(alone, few[0], PRETRAINING, 0)
     network, record = trained(architecture, few, LBFGS, pretraining=PRETRAINING)
     code = network[1]
     assert isinstance(code, SigmoidCode)

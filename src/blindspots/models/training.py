@@ -1,19 +1,14 @@
-"""Training of classifiers: cross-entropy with quadratic weight decay, by L-BFGS, Adam or SGD."""
-
-import logging
-import math
+"""Training of classifiers and sparse codes: their losses, with quadratic weight decay."""
 
 import torch
 from torch import nn
 
 from blindspots.checkpoint import NO_CHECKPOINT
+from blindspots.models.minimize import Loss, minimize_stochastic, minimize_to_convergence
 from blindspots.models.networks import SigmoidCode, linear_layers
-from blindspots.models.stage import NO_STAGE, Stage
-from blindspots.progress import Progress
+from blindspots.models.whitening import random_signs
 from blindspots.seeding import seeded
 
-LOG = logging.getLogger(__name__)
-EVALUATIONS_BETWEEN_TESTS = 20  # L-BFGS iterations between two tests for convergence
 BLOCK = 4000  # images of a full batch that pass together: their activations stay in the cache
 
 
@@ -78,7 +73,8 @@ def _train(network, images, labels, training, seed, checkpoint):
     record = {}
     codes = [m for m in network.modules() if isinstance(m, SigmoidCode)]
     for code in codes:
-        record["pretraining"] = train_sparse_code(code, images, training["pretraining"], checkpoint)
+        settings = training["pretraining"]
+        record["pretraining"] = train_sparse_code(code, images, settings, seed, checkpoint)
         code.requires_grad_(False)
     head = network
     if codes:  # the code is frozen and comes first: compute it once
@@ -89,25 +85,30 @@ def _train(network, images, labels, training, seed, checkpoint):
     def decay():
         return weight_decay(head, training["weight_decay"], training["weight_decay_convention"])
 
-    def loss(x, y):
+    def of_batch(x, y):
         return nn.functional.cross_entropy(head(x), y) + decay()
 
-    def full_batch():
+    def of_all():
         total = _backward(decay())
         for x, y in zip(images.split(BLOCK), labels.split(BLOCK), strict=True):
             error = nn.functional.cross_entropy(head(x), y, reduction="sum")
             total += _backward(error / len(images))
         return total
 
+    def probe(x, generator):
+        logits = head(x)
+        root = logits.detach().softmax(1).sqrt()
+        noise = root * random_signs(logits, generator)
+        # Their covariance is that of the residuals of labels drawn from the model, without the
+        # rare large ones.
+        residuals = noise - root.square() * noise.sum(1, keepdim=True)
+        return (logits * residuals).sum()
+
     decay()  # refuses a network that cannot be trained
-    stage = Stage(checkpoint, "training", head)
-    if training["optimizer"] == "lbfgs":
-        record |= minimize_lbfgs(head.parameters(), full_batch, training, stage)
-    else:
-        record |= _minimize_stochastic(
-            head.parameters(), loss, images, labels, training, seed, stage
-        )
-    return record
+    loss = Loss(of_all, of_batch, probe)
+    lbfgs = training["optimizer"] == "lbfgs"
+    minimize = minimize_to_convergence if lbfgs else minimize_stochastic
+    return record | minimize(head, loss, images, labels, training, seed, checkpoint, "training")
 
 
 def _backward(part):
@@ -117,7 +118,7 @@ def _backward(part):
     return part.detach()
 
 
-def train_sparse_code(code, images, pretraining, checkpoint=NO_CHECKPOINT):
+def train_sparse_code(code, images, pretraining, seed, checkpoint=NO_CHECKPOINT):
     """Train a sigmoid code as a sparse auto-encoder with a sigmoid decoder, by L-BFGS.
 
     Mean over images of half the squared reconstruction error, plus ``sparsity_weight`` times the
@@ -129,14 +130,16 @@ def train_sparse_code(code, images, pretraining, checkpoint=NO_CHECKPOINT):
     code : SigmoidCode
     images : torch.Tensor of float32, shape (N, ...)
     pretraining : dict
-        The three numbers named above and L-BFGS settings.
+        The three numbers named above, ``preconditioner`` and L-BFGS settings.
+    seed : int
+        Of the draws of the start and of the whitening.
     checkpoint
         As for `train_classifier`.
 
     Returns
     -------
     dict
-        As from `minimize_lbfgs`.
+        As from `blindspots.models.minimize.minimize_to_convergence`.
     """
     flat = images.flatten(1)
     units, inputs = code.weight.shape
@@ -144,147 +147,44 @@ def train_sparse_code(code, images, pretraining, checkpoint=NO_CHECKPOINT):
     nn.init.xavier_uniform_(decoder.weight, generator=torch.Generator().manual_seed(units))
     nn.init.zeros_(decoder.bias)
     decoder.to(flat.device)  # now: the draws are the CPU's
+    network = nn.Sequential(code, decoder, nn.Sigmoid())
     target = pretraining["sparsity_target"]
-    stage = Stage(checkpoint, "pretraining", code, decoder)
-    position = stage.resume({})
-    if "record" in position:
-        return position["record"]
 
-    def full_batch():
-        with torch.no_grad():
-            sums = sum(code(x).sum(0) for x in flat.split(BLOCK))
-        mean = (sums / len(flat)).clamp_(1e-6, 1 - 1e-6).requires_grad_(True)
+    def penalty(mean):
+        mean = mean.clamp(1e-6, 1 - 1e-6)
         divergence = (
             target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()
         )
-        penalty = _backward(pretraining["sparsity_weight"] * divergence.sum())
+        return pretraining["sparsity_weight"] * divergence.sum()
+
+    def decay():
         size = code.weight.square().sum() + decoder.weight.square().sum()
-        total = penalty + _backward(pretraining["weight_decay"] / 2 * size)
-        for x in flat.split(BLOCK):
-            hidden = code(x)
-            error = 0.5 * (torch.sigmoid(decoder(hidden)) - x).square().sum() / len(flat)
+        return pretraining["weight_decay"] / 2 * size
+
+    def squares(hidden, x):
+        return 0.5 * (torch.sigmoid(decoder(hidden)) - x).square().sum()
+
+    def of_batch(x, _):
+        hidden = code(x)
+        return squares(hidden, x) / len(x) + penalty(hidden.mean(0)) + decay()
+
+    def of_all():
+        blocks = flat.split(BLOCK)
+        codes = [code(x) for x in blocks]
+        mean = (sum(hidden.detach().sum(0) for hidden in codes) / len(flat)).requires_grad_(True)
+        total = _backward(penalty(mean)) + _backward(decay())
+        for x, hidden in zip(blocks, codes, strict=True):
+            error = squares(hidden, x) / len(flat)
             # The penalty is one of the mean over all images: it acts through its derivative.
             (error + (hidden.sum(0) * mean.grad).sum() / len(flat)).backward()
             total += error.detach()
         return total
 
-    parameters = [*code.parameters(), *decoder.parameters()]
-    record = minimize_lbfgs(parameters, full_batch, pretraining, stage)
-    stage.save({"record": record}, force=True)  # the history of L-BFGS goes
-    return record
+    def probe(x, generator):
+        reconstruction = network(x)
+        return (reconstruction * random_signs(reconstruction, generator)).sum()
 
-
-def minimize_lbfgs(parameters, loss_with_gradient, settings, stage=NO_STAGE):
-    """Minimise a full-batch loss with L-BFGS and a strong Wolfe line search.
-
-    Converged means that a block of iterations lowered the loss by less than ``tolerance`` times
-    its value, or that no step lowers it any more. A loss that is not finite ends it, too.
-
-    Parameters
-    ----------
-    parameters : iterable of torch.nn.Parameter
-    loss_with_gradient : callable
-        Adds the gradient to ``.grad`` of the parameters and returns the loss, a scalar tensor.
-    settings : dict
-        ``max_evaluations`` (no iteration begins after as many; the last may need a few more),
-        ``history``, ``tolerance``.
-    stage : Stage
-        Where to go on from, and what to save.
-
-    Returns
-    -------
-    dict
-        ``evaluations``, ``loss``, ``gradient_norm``, ``converged``, ``stopped_by``.
-    """
-    parameters = [p for p in parameters if p.requires_grad]
-    limit = settings["max_evaluations"]
-    optimizer = torch.optim.LBFGS(
-        parameters,
-        max_iter=EVALUATIONS_BETWEEN_TESTS,
-        max_eval=limit,
-        history_size=settings["history"],
-        line_search_fn="strong_wolfe",
-        tolerance_grad=0.0,
-        tolerance_change=0.0,
+    loss = Loss(of_all, of_batch, probe)
+    return minimize_to_convergence(
+        network, loss, flat, flat, pretraining, seed, checkpoint, "pretraining"
     )
-    position = stage.resume({"used": 0, "previous": float("inf")}, optimizer=optimizer)
-    used, previous = position["used"], position["previous"]
-    progress = Progress("L-BFGS", limit, used)
-
-    def closure():
-        nonlocal used, begun
-        used += 1
-        optimizer.zero_grad()
-        value = loss_with_gradient()
-        progress.report(used, f"loss {value.item():.6f}")
-        if not begun and not value.isfinite():  # within a block, a line search steps back
-            raise FloatingPointError
-        begun = True
-        return value
-
-    stopped_by, begun = "evaluations", True
-    while used < limit:
-        optimizer.param_groups[0]["max_eval"] = limit - used
-        begun = False
-        try:
-            value = optimizer.step(closure).item()  # the loss at the start of this block
-        except FloatingPointError:
-            stopped_by, begun = "divergence", True
-            break
-        if previous - value <= settings["tolerance"] * abs(value):
-            stopped_by = "tolerance"
-            break
-        previous = value
-        stage.save({"used": used, "previous": previous}, optimizer=optimizer)
-    value = closure().item()
-    norm = torch.cat([p.grad.flatten() for p in parameters]).norm().item()
-    LOG.info("stopped by %s after %d evaluations, loss %.6f", stopped_by, used, value)
-    return {
-        "evaluations": used,
-        "loss": value,
-        "gradient_norm": norm,
-        "converged": stopped_by == "tolerance",
-        "stopped_by": stopped_by,
-    }
-
-
-def _minimize_stochastic(parameters, loss, images, labels, training, seed, stage):
-    """Minimise the loss over shuffled minibatches with Adam or SGD, the rate decaying to zero."""
-    epochs, batch = training["epochs"], training["batch_size"]
-    rate = training["learning_rate"]
-    if training["optimizer"] == "adam":
-        optimizer = torch.optim.Adam(parameters, lr=rate)
-    else:
-        optimizer = torch.optim.SGD(parameters, lr=rate, momentum=training["momentum"])
-    batches = -(-len(images) // batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
-    generator = torch.Generator().manual_seed(seed)
-    position = stage.resume({"epoch": 0}, optimizer=optimizer, schedule=schedule)
-    for _ in range(position["epoch"]):  # the orders already gone through
-        torch.randperm(len(images), generator=generator)
-    progress = Progress(training["optimizer"], epochs * batches, position["epoch"] * batches)
-    for epoch in range(position["epoch"], epochs):
-        order = torch.randperm(len(images), generator=generator).to(images.device)
-        for index, rows in enumerate(order.split(batch)):
-            optimizer.zero_grad()
-            value = loss(images[rows], labels[rows])
-            value.backward()
-            optimizer.step()
-            schedule.step()
-            done = epoch * batches + index + 1
-            progress.report(done, f"loss {value.item():.4f}")
-            if not math.isfinite(value.item()):
-                return {
-                    "evaluations": done,
-                    "loss": value.item(),
-                    "converged": False,
-                    "stopped_by": "divergence",
-                }
-        position = {"epoch": epoch + 1, "loss": value.item()}
-        stage.save(position, optimizer=optimizer, schedule=schedule)
-    return {
-        "evaluations": epochs * batches,
-        "loss": position["loss"],
-        "converged": None,
-        "stopped_by": "epochs",
-    }
