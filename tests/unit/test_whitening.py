@@ -106,7 +106,7 @@ def test_gradient_is_that_of_finite_differences(name):
     shape, build, count = NETWORKS[name]
     network, images, loss = problem(shape, build)
     before = [p.detach().clone() for p in network.parameters()]
-    coordinates = whitened(network, images, probe_of(network), seed=0)
+    coordinates = whitened(network, images, probe_of(network), {}, seed=0)
     assert len(layers_of(coordinates)) == count
     assert len(coordinates.start) == sum(p.numel() for p in network.parameters())
     evaluated(coordinates, loss, coordinates.start)
@@ -130,7 +130,7 @@ def test_every_weight_is_reached(name):
     """The coordinates span all weights: some x leads to any others."""
     shape, build, _ = NETWORKS[name]
     network, images, _ = problem(shape, build)
-    coordinates = whitened(network, images, probe_of(network), seed=0)
+    coordinates = whitened(network, images, probe_of(network), {}, seed=0)
     columns = []
     for x in torch.eye(len(coordinates.start), dtype=torch.float64):
         coordinates.write(x)
@@ -150,7 +150,7 @@ def test_curvature_of_a_softmax_is_even():
     numbers = {}
     for kind, coordinates in {
         "plain": Coordinates(network.parameters()),
-        "whitened": whitened(network, pictures, probe_of(network), seed=0),
+        "whitened": whitened(network, pictures, probe_of(network), {}, seed=0),
     }.items():
         rows = []
         for picture in pictures:
@@ -165,7 +165,6 @@ def test_curvature_of_a_softmax_is_even():
         values = torch.linalg.eigvalsh(fisher)
         values = values[values > 1e-9 * values[-1]]  # a shift of all logits changes nothing
         numbers[kind] = (values[-1] / values[0]).item()
-    print(numbers)
     assert numbers["plain"] > 1e3
     assert numbers["whitened"] < 30
 
@@ -187,7 +186,8 @@ def test_smallest_loss_of_a_softmax_is_the_same(decay, digits):
             return value.detach()
 
         if whiten:
-            coordinates = whitened(network, images, probe_of(network), seed=0)
+            decays = {network[0].weight: decay}
+            coordinates = whitened(network, images, probe_of(network), decays, seed=0)
         else:
             coordinates = Coordinates(network.parameters())
         settings = {"max_evaluations": 3000, "history": 50, "tolerance": 1e-12}
@@ -199,13 +199,31 @@ def test_smallest_loss_of_a_softmax_is_the_same(decay, digits):
     torch.testing.assert_close(others, weights, rtol=0, atol=1e-6 / decay**0.5)
 
 
+def test_decay_is_part_of_the_curvature():
+    """Where it is nearly all of it, a step along the gradient leads nearly to the minimum."""
+    shape, build, _ = NETWORKS["without bias"]
+    network, images, _ = problem(shape, build)
+    weight = network[0].weight
+
+    def loss():
+        value = network(images).logsumexp(1).mean() + 500 * weight.square().sum()
+        value.backward()
+        return value.detach()
+
+    coordinates = whitened(network, images, probe_of(network), {weight: 1000.0}, seed=0)
+    before, gradient = evaluated(coordinates, loss, coordinates.start)
+    after, left = evaluated(coordinates, loss, -gradient)
+    assert after < 0.01 * before
+    assert left.norm() < 0.05 * gradient.norm()
+
+
 @pytest.mark.parametrize("rank", [0, 1, 3])
 def test_singular_factors(rank):
     """Dead units and black pixels: their inverse roots are finite, and symmetric."""
     basis = torch.randn(5, rank, generator=torch.Generator().manual_seed(0))
     matrix = basis @ basis.T
     for pair in ((matrix, torch.eye(4)), (torch.eye(4), matrix), (matrix, matrix)):
-        for factor, root in zip(pair, inverse_roots(*pair), strict=True):
+        for factor, root in zip(pair, inverse_roots(*pair, 1e-3), strict=True):
             assert root.shape == factor.shape and bool(root.isfinite().all())
             torch.testing.assert_close(root, root.T)
             assert torch.linalg.eigvalsh(root)[0] > 0
@@ -215,13 +233,13 @@ def test_inverse_roots_undo_the_damped_product():
     generator = torch.Generator().manual_seed(0)
     factors = [torch.randn(n, n, generator=generator, dtype=torch.float64) for n in (4, 3)]
     inputs, outputs = (10**k * f @ f.T for k, f in zip((0, 3), factors, strict=True))
-    roots = inverse_roots(inputs, outputs)
+    roots = inverse_roots(inputs, outputs, 1e-3)
     damped = [torch.linalg.inv(root @ root) for root in roots]
     shares = [
         (wet - dry).diagonal().mean().item()
         for wet, dry in zip(damped, (inputs, outputs), strict=True)
     ]
-    assert shares[0] * shares[1] == pytest.approx(whitening.DAMPING, rel=1e-4)
+    assert shares[0] * shares[1] == pytest.approx(1e-3, rel=1e-4)
     ratio = inputs.trace() / 4 / (outputs.trace() / 3)
     assert shares[0] / shares[1] == pytest.approx(ratio.item(), rel=1e-3)
 
@@ -232,7 +250,7 @@ def test_dead_network_stays_finite():
     with torch.no_grad():
         network[0].bias.fill_(-1)
         network[2].weight.zero_()
-    coordinates = whitened(network, torch.zeros(20, 4), probe_of(network), seed=0)
+    coordinates = whitened(network, torch.zeros(20, 4), probe_of(network), {}, seed=0)
     coordinates.write(torch.ones_like(coordinates.start))
     assert all(bool(p.isfinite().all()) for p in network.parameters())
 
@@ -245,7 +263,7 @@ def test_frozen_and_unused_weights():
     network.forward = lambda images: network[1](network[0](images))
     images = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
     frozen = network[0].bias.clone()
-    coordinates = whitened(network, images, probe_of(network), seed=0)
+    coordinates = whitened(network, images, probe_of(network), {}, seed=0)
     assert len(layers_of(coordinates)) == 1  # a layer in part is not whitened
 
     def loss():
@@ -262,14 +280,14 @@ def test_frozen_and_unused_weights():
 def test_wide_layers_are_only_scaled(monkeypatch):
     monkeypatch.setattr(whitening, "WIDEST", 5)
     network, images, _ = problem(*NETWORKS["linear"][:2])
-    coordinates = whitened(network, images, probe_of(network), seed=0)
+    coordinates = whitened(network, images, probe_of(network), {}, seed=0)
     assert len(layers_of(coordinates)) == 1
 
 
 def test_same_seed_same_coordinates():
     def roots(seed):
         network, images, _ = problem(*NETWORKS["linear"][:2])
-        part = layers_of(whitened(network, images, probe_of(network), seed))[0]
+        part = layers_of(whitened(network, images, probe_of(network), {}, seed))[0]
         return torch.cat([part.left.flatten(), part.right.flatten()])
 
     state = torch.get_rng_state()
@@ -307,7 +325,7 @@ def test_operations_of_an_evaluation_outside_the_network():
         inside.append(own.count)
         return value
 
-    coordinates = whitened(network, images, probe_of(network), seed=0)
+    coordinates = whitened(network, images, probe_of(network), {}, seed=0)
     settings = {"max_evaluations": 100, "history": 30, "tolerance": 0}
     with Counted() as total:
         record = minimize_lbfgs(coordinates, loss, settings)

@@ -15,8 +15,8 @@ from blindspots.progress import Progress
 LOG = logging.getLogger(__name__)
 ITERATIONS_BETWEEN_TESTS = 20  # of L-BFGS, for convergence
 REFRESHED = 60  # evaluations after which the whitening is taken anew
-# Where L-BFGS with a preconditioner begins; the rate is high because it falls to zero so soon.
-START = {"optimizer": "adam", "epochs": 10, "batch_size": 100, "learning_rate": 0.01}
+# How L-BFGS with a preconditioner begins.
+START = {"optimizer": "adam", "epochs": 10, "batch_size": 100, "learning_rate": 0.003}
 
 
 class Loss(NamedTuple):
@@ -30,12 +30,14 @@ class Loss(NamedTuple):
     of_batch : callable
         ``of_batch(images, labels)`` returns the loss of some images with its graph.
     probe : callable
-        As `blindspots.models.whitening.whitened` takes it.
+    decays : dict
+        As `blindspots.models.whitening.whitened` takes both.
     """
 
     of_all: Callable
     of_batch: Callable
     probe: Callable
+    decays: dict
 
 
 def minimize_to_convergence(network, loss, images, labels, settings, seed, checkpoint, name):
@@ -75,7 +77,7 @@ def minimize_to_convergence(network, loss, images, labels, settings, seed, check
         record = stage.finished()
         if record is None:
             if kronecker:
-                coordinates = whitened(network, images, loss.probe, seed)
+                coordinates = whitened(network, images, loss.probe, loss.decays, seed)
             else:
                 coordinates = Coordinates(network.parameters())
             few = {**settings, "max_evaluations": end - used}
@@ -124,11 +126,10 @@ def minimize_lbfgs(coordinates, loss_with_gradient, settings, stage=NO_STAGE):
     progress = Progress("L-BFGS", limit, descent.evaluations)
     stopped_by = "evaluations"
     while descent.evaluations < limit:
-        lower = descent.iterate()
-        progress.report(descent.evaluations, f"loss {descent.value:.6f}")
-        if not lower:
+        if not descent.iterate():
             stopped_by = "tolerance" if math.isfinite(descent.value) else "divergence"
             break
+        progress.report(descent.evaluations, f"loss {descent.value:.6f}")
         if descent.iterations % ITERATIONS_BETWEEN_TESTS == 0:
             if previous - descent.value <= settings["tolerance"] * abs(descent.value):
                 stopped_by = "tolerance"

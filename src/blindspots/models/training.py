@@ -28,19 +28,30 @@ def weight_decay(network, decays, convention):
     -------
     torch.Tensor, scalar
     """
+    factors = decay_factors(network, decays, convention)
+    parameters = list(network.parameters())
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise ValueError("the network has no weights to train, or all of them are frozen")
+    total = torch.zeros((), device=parameters[0].device)
+    for weight, factor in factors:
+        total = total + factor * weight.square().sum()
+    return total
+
+
+def decay_factors(network, decays, convention):
+    """Return each weight that decays, with what its sum of squares is multiplied by.
+
+    Parameters are those of `weight_decay`.
+    """
     layers = linear_layers(network)
     if len(decays) == 1:
         decays = decays * len(layers)
     if len(decays) != len(layers):
         raise ValueError(f"{len(decays)} weight decays for {len(layers)} trainable layers")
-    parameters = list(network.parameters())
-    if not any(parameter.requires_grad for parameter in parameters):
-        raise ValueError("the network has no weights to train, or all of them are frozen")
-    total = torch.zeros((), device=parameters[0].device)
-    for decay, layer in zip(decays, layers, strict=True):
-        factor = decay / 2 if convention == "half_l2" else decay / layer.weight.shape[0]
-        total = total + factor * layer.weight.square().sum()
-    return total
+    return [
+        (layer.weight, decay / 2 if convention == "half_l2" else decay / layer.weight.shape[0])
+        for decay, layer in zip(decays, layers, strict=True)
+    ]
 
 
 def train_classifier(network, images, labels, training, seed, checkpoint=NO_CHECKPOINT):
@@ -105,7 +116,8 @@ def _train(network, images, labels, training, seed, checkpoint):
         return (logits * residuals).sum()
 
     decay()  # refuses a network that cannot be trained
-    loss = Loss(of_all, of_batch, probe)
+    factors = decay_factors(head, training["weight_decay"], training["weight_decay_convention"])
+    loss = Loss(of_all, of_batch, probe, {weight: 2 * factor for weight, factor in factors})
     lbfgs = training["optimizer"] == "lbfgs"
     minimize = minimize_to_convergence if lbfgs else minimize_stochastic
     return record | minimize(head, loss, images, labels, training, seed, checkpoint, "training")
@@ -184,7 +196,8 @@ def train_sparse_code(code, images, pretraining, seed, checkpoint=NO_CHECKPOINT)
         reconstruction = network(x)
         return (reconstruction * random_signs(reconstruction, generator)).sum()
 
-    loss = Loss(of_all, of_batch, probe)
+    weights = code.weight, decoder.weight
+    loss = Loss(of_all, of_batch, probe, dict.fromkeys(weights, pretraining["weight_decay"]))
     return minimize_to_convergence(
         network, loss, flat, flat, pretraining, seed, checkpoint, "pretraining"
     )

@@ -34,9 +34,8 @@ class Coordinates:
         Those that need no gradient are passed over.
     layers : sequence of WhitenedLayer
         Whose weights are among them.
-    scales : dict of float
-        By the index of a parameter, what its weights are multiples of; 1 unless given. Not for
-        those of the layers.
+    scales : list of float, optional
+        For each parameter what its weights are multiples of, unless it is a layer's; else 1.
 
     Attributes
     ----------
@@ -46,11 +45,12 @@ class Coordinates:
 
     def __init__(self, parameters, layers=(), scales=None):
         self.parameters = [p for p in parameters if p.requires_grad]
+        scales = scales or [1.0] * len(self.parameters)
         whitened = {id(p) for layer in layers for p in layer.parameters}
         self.parts = list(layers)
-        for index, parameter in enumerate(self.parameters):
+        for parameter, scale in zip(self.parameters, scales, strict=True):
             if id(parameter) not in whitened:
-                self.parts.append(ScaledWeights(parameter, (scales or {}).get(index, 1.0)))
+                self.parts.append(ScaledWeights(parameter, scale))
         self.sizes = [part.origin.numel() for part in self.parts]
         self.start = self.parameters[0].detach().new_zeros(sum(self.sizes))
 
@@ -95,14 +95,16 @@ class WhitenedLayer:
     layer : torch.nn.Module
     inputs, outputs : torch.Tensor, shapes (i, i) and (o, o)
         The factors A and G.
+    damping : float
+        Added to their product's eigenvalues, about.
     """
 
-    def __init__(self, layer, inputs, outputs):
+    def __init__(self, layer, inputs, outputs, damping):
         weight, bias = layer.weight.detach(), layer.bias
         self.parameters = (layer.weight,) if bias is None else (layer.weight, bias)
         columns = [weight.flatten(1)] + ([] if bias is None else [bias.detach()[:, None]])
         self.origin = torch.cat(columns, 1)  # (o, i)
-        self.right, self.left = inverse_roots(inputs, outputs)
+        self.right, self.left = inverse_roots(inputs, outputs, damping)
         # Of all columns, and views of them in the shapes of the parameters.
         self.values, self.slopes = torch.empty_like(self.origin), torch.empty_like(self.origin)
         self.value_views, self.slope_views = (
@@ -121,7 +123,7 @@ class WhitenedLayer:
         return self.left @ self.slopes @ self.right
 
 
-def inverse_roots(inputs, outputs):
+def inverse_roots(inputs, outputs, damping):
     """Return the inverse roots of two factors, with their shares of the damping added.
 
     They are in the proportion of the mean eigenvalues (Martens and Grosse 2015, section 6.3).
@@ -130,6 +132,8 @@ def inverse_roots(inputs, outputs):
     ----------
     inputs, outputs : torch.Tensor, shapes (i, i) and (o, o)
         Symmetric, without negative eigenvalues but for rounding; they may be singular, or 0.
+    damping : float
+        The product of the shares; above 0.
 
     Returns
     -------
@@ -140,7 +144,7 @@ def inverse_roots(inputs, outputs):
     found = []
     for matrix, share in ((inputs, ratio), (outputs, 1 / ratio)):
         values, vectors = torch.linalg.eigh(matrix.double())
-        values = values.clamp_min(0) + (DAMPING * share) ** 0.5
+        values = values.clamp_min(0) + (damping * share) ** 0.5
         found.append(((vectors * values.rsqrt()) @ vectors.T).to(matrix))
     return found
 
@@ -178,7 +182,7 @@ class _Moments:
         self.outputs[layer] = self.outputs.get(layer, 0) + (slopes * ours).T @ slopes
 
 
-def whitened(network, images, probe, seed):
+def whitened(network, images, probe, decays, seed):
     """Return coordinates of a network's weights that are whitened where these are now.
 
     Linear and convolutional layers and the codes of auto-encoders are, if they have their weights
@@ -193,6 +197,9 @@ def whitened(network, images, probe, seed):
     probe : callable
         ``probe(images, generator)`` returns a scalar, a sum over images of terms that are 0 in the
         mean over its draws and whose gradients have the Fisher information as covariance.
+    decays : dict of torch.nn.Parameter to float
+        What the weight decay adds to the curvature, which is the same in all directions of a
+        weight; 0 unless given.
     seed : int
         0 to 2**63 - 1.
 
@@ -221,8 +228,12 @@ def whitened(network, images, probe, seed):
             inputs, outputs = moments.inputs[layer], moments.outputs[layer] / len(chosen)
             # Both have the same trace, which their product must have, too.
             size = inputs.trace().item() or 1.0
-            found.append(WhitenedLayer(layer, inputs / size, outputs))
-    scales = {i: (square / len(chosen) + DAMPING) ** -0.5 for i, square in enumerate(squares)}
+            damping = DAMPING + decays.get(layer.weight, 0.0)
+            found.append(WhitenedLayer(layer, inputs / size, outputs, damping))
+    scales = [
+        (square / len(chosen) + DAMPING + decays.get(parameter, 0.0)) ** -0.5
+        for parameter, square in zip(parameters, squares, strict=True)
+    ]
     return Coordinates(parameters, found, scales)
 
 
