@@ -60,7 +60,7 @@ def gradient_in_blocks(monkeypatch, block, train):
     def first(coordinates, loss_with_gradient, settings, stage):
         value = loss_with_gradient()
         found["values"] = [value.item(), *(p.grad.clone() for p in coordinates.parameters)]
-        return {}
+        return {"evaluations": 1, "stopped_by": "tolerance"}
 
     monkeypatch.setattr(training, "BLOCK", block)
     monkeypatch.setattr(minimizers, "minimize_lbfgs", first)
@@ -299,7 +299,9 @@ def test_parameters_without_gradient_stay(quadratic):
 # Classifiers -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("training", [LBFGS, ADAM, SGD], ids=["lbfgs", "adam", "sgd"])
+@pytest.mark.parametrize(
+    "training", [LBFGS, WHITENED, ADAM, SGD], ids=["lbfgs", "whitened", "adam", "sgd"]
+)
 def test_loss_falls(few, training):
     """From that of fresh weights, log 10 or so, with an optimiser's own record."""
     images, labels = few
@@ -309,14 +311,16 @@ def test_loss_falls(few, training):
     after = nn.functional.cross_entropy(network(images), labels).item()
     assert after < 0.95 * before
     assert record["evaluations"] > 0 and np.isfinite(record["loss"])
-    if training is LBFGS:
+    if training in (LBFGS, WHITENED):
         assert isinstance(record["converged"], bool)
     else:
         assert record["converged"] is None and record["stopped_by"] == "epochs"
         assert record["evaluations"] == 3 * 7  # 200 images in batches of 32
 
 
-@pytest.mark.parametrize("training", [LBFGS, ADAM, SGD], ids=["lbfgs", "adam", "sgd"])
+@pytest.mark.parametrize(
+    "training", [LBFGS, WHITENED, ADAM, SGD], ids=["lbfgs", "whitened", "adam", "sgd"]
+)
 def test_same_seed_same_bytes(few, training):
     """And another seed, another network."""
     one, same, other = (trained(MLP, few, training, seed)[0].state_dict() for seed in (1, 1, 2))
@@ -415,7 +419,7 @@ def test_what_a_network_draws_follows_from_the_seed(few):
     assert not torch.equal(weights(0), weights(1))
 
 
-@pytest.mark.parametrize("settings", [SGD, LBFGS])
+@pytest.mark.parametrize("settings", [SGD, LBFGS, WHITENED])
 def test_network_without_layers_that_decay(few, settings):
     class Own(nn.Module):
         def __init__(self):
@@ -431,7 +435,7 @@ def test_network_without_layers_that_decay(few, settings):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("settings", [SGD, LBFGS])
+@pytest.mark.parametrize("settings", [SGD, LBFGS, WHITENED])
 def test_network_without_weights_to_train(few, settings, frozen):
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10) if frozen else nn.AvgPool1d(6))
     network.requires_grad_(False)
@@ -440,7 +444,14 @@ def test_network_without_weights_to_train(few, settings, frozen):
         train_classifier(network, *few, {**decay, **settings}, 0)
 
 
-@pytest.mark.parametrize("settings", [{**SGD, "epochs": 50}, {**LBFGS, "max_evaluations": 900}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {**SGD, "epochs": 50},
+        {**LBFGS, "max_evaluations": 900},
+        {**WHITENED, "max_evaluations": 900},
+    ],
+)
 def test_divergence_ends_training_at_once(few, settings):
     """A loss that is not a number does not become one again."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
