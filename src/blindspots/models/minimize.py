@@ -80,8 +80,10 @@ def minimize_to_convergence(network, loss, images, labels, settings, seed, check
                 coordinates = whitened(network, images, loss.probe, loss.decays, seed)
             else:
                 coordinates = Coordinates(network.parameters())
-            few = {**settings, "max_evaluations": end - used}
-            record = minimize_lbfgs(coordinates, loss.of_all, few, stage)
+            limits = {**settings, "max_evaluations": end - used}
+            if kronecker and phase == 0:  # near a minimum already, or in coordinates that are poor
+                limits["tolerance"] = settings["tolerance"] / 10
+            record = minimize_lbfgs(coordinates, loss.of_all, limits, stage)
             stage.save({"record": record}, force=True)  # the history of L-BFGS goes
         used += record["evaluations"]
         if record["stopped_by"] != "evaluations" or used >= limit:
