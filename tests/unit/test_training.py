@@ -10,9 +10,9 @@ from torch import nn
 
 from blindspots.models import minimize as minimizers
 from blindspots.models import training
-from blindspots.models.minimize import minimize_lbfgs
+from blindspots.models.minimize import add_weight_decay, minimize_lbfgs
 from blindspots.models.networks import SigmoidCode, build_network
-from blindspots.models.training import train_classifier, train_sparse_code, weight_decay
+from blindspots.models.training import decay_rates, train_classifier, train_sparse_code
 from blindspots.models.whitening import Coordinates
 
 LBFGS = {"optimizer": "lbfgs", "max_evaluations": 100, "history": 10, "tolerance": 1e-5}
@@ -39,6 +39,12 @@ def trained(architecture, data, training, seed=0, decay=(1e-4,), **extra):
     return network, record
 
 
+def weight_decay(network, decays, convention):
+    """Return the weight decay by autograd."""
+    rates = decay_rates(network, decays, convention)
+    return sum(rate / 2 * weight.square().sum() for weight, rate in rates.items())
+
+
 def with_gradient(loss):
     """Return a function that computes a loss and adds its gradient to the parameters."""
 
@@ -62,7 +68,7 @@ def gradient_in_blocks(monkeypatch, block, train):
         found["values"] = [value.item(), *(p.grad.clone() for p in coordinates.parameters)]
         return {"evaluations": 1, "stopped_by": "tolerance"}
 
-    monkeypatch.setattr(training, "BLOCK", block)
+    monkeypatch.setattr(training, "BLOCK", {"cpu": block})
     monkeypatch.setattr(minimizers, "minimize_lbfgs", first)
     train()
     return found["values"]
@@ -150,19 +156,33 @@ def two_layers():
 )
 def test_weight_decay_by_hand(two_layers, convention, decays, wanted):
     """Lambda / 2 sum w^2, or lambda sum w^2 / units; the biases do not count."""
-    assert weight_decay(two_layers, decays, convention).item() == pytest.approx(wanted)
+    for parameter in two_layers.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    rates = decay_rates(two_layers, decays, convention)
+    assert add_weight_decay(rates).item() == pytest.approx(wanted)
+    for parameter in two_layers.parameters():
+        added = rates.get(parameter, 0.0) * parameter.detach()
+        torch.testing.assert_close(parameter.grad, 1 + added)
+
+
+def test_weights_that_are_not_trained_decay_in_the_sum_alone(two_layers):
+    rates = decay_rates(two_layers, [0.1], "half_l2")
+    two_layers[0].weight.requires_grad_(False)
+    two_layers[2].weight.grad = torch.zeros(1, 2)
+    assert add_weight_decay(rates).item() == pytest.approx(0.05 * 19)
+    assert two_layers[0].weight.grad is None
 
 
 def test_weight_decay_counts_filters_as_units():
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4, 2))
     wanted = network[0].weight.square().sum() / 4 + network[2].weight.square().sum() / 2
-    found = weight_decay(network, [1.0], "per_unit")
+    found = add_weight_decay(decay_rates(network, [1.0], "per_unit"))
     torch.testing.assert_close(found, wanted)
 
 
 def test_wrong_number_of_decays_raises(two_layers):
     with pytest.raises(ValueError, match="3 weight decays for 2"):
-        weight_decay(two_layers, [1.0, 1.0, 1.0], "half_l2")
+        decay_rates(two_layers, [1.0, 1.0, 1.0], "half_l2")
 
 
 # L-BFGS ------------------------------------------------------------------------------------------

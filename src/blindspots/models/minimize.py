@@ -10,10 +10,13 @@ import torch
 from blindspots.models.stage import NO_STAGE, Stage
 from blindspots.models.whitening import Coordinates, whitened
 from blindspots.optim.lbfgs import LBFGS
+from blindspots.optim.replay import Replayed
+from blindspots.optim.stochastic import Adam, Momentum, cosine_rates
 from blindspots.progress import Progress
 
 LOG = logging.getLogger(__name__)
 ITERATIONS_BETWEEN_TESTS = 20  # of L-BFGS, for convergence
+LOOKED_AT = 100  # steps of minibatches on a GPU between looks at the loss
 REFRESHED = 60  # evaluations after which the whitening is taken anew
 # How L-BFGS with a preconditioner begins.
 START = {"optimizer": "adam", "epochs": 10, "batch_size": 100, "learning_rate": 0.003}
@@ -30,8 +33,10 @@ class Loss(NamedTuple):
     of_batch : callable
         ``of_batch(images, labels)`` returns the loss of some images with its graph.
     probe : callable
-    decays : dict
-        As `blindspots.models.whitening.whitened` takes both.
+        As `blindspots.models.whitening.whitened` takes it.
+    decays : dict of torch.nn.Parameter to float
+        The rates of the weight decay, which is part of neither loss
+        (`blindspots.models.training.decay_rates`).
     """
 
     of_all: Callable
@@ -83,12 +88,41 @@ def minimize_to_convergence(network, loss, images, labels, settings, seed, check
             limits = {**settings, "max_evaluations": end - used}
             if kronecker and phase == 0:  # near a minimum already, or in coordinates that are poor
                 limits["tolerance"] = settings["tolerance"] / 10
-            record = minimize_lbfgs(coordinates, loss.of_all, limits, stage)
+            record = minimize_lbfgs(coordinates, lambda: _with_decay(loss), limits, stage)
             stage.save({"record": record}, force=True)  # the history of L-BFGS goes
         used += record["evaluations"]
         if record["stopped_by"] != "evaluations" or used >= limit:
             break
     return {**record, **start, "evaluations": used}
+
+
+def _with_decay(loss):
+    return loss.of_all() + add_weight_decay(loss.decays)
+
+
+@torch.no_grad()
+def add_weight_decay(rates):
+    """Add the gradient of rate / 2 * sum w^2 to that of each weight, and return the sum.
+
+    Parameters
+    ----------
+    rates : dict of torch.nn.Parameter to float
+        Weights without a gradient, which are not trained, count in the sum alone.
+
+    Returns
+    -------
+    torch.Tensor, scalar, or 0.0 where nothing decays
+    """
+    if not rates:
+        return 0.0
+    sizes = torch._foreach_norm(list(rates))
+    torch._foreach_mul_(sizes, sizes)
+    torch._foreach_mul_(sizes, [rate / 2 for rate in rates.values()])
+    trained = [(w, rate) for w, rate in rates.items() if w.grad is not None]
+    if trained:
+        held, own = zip(*trained, strict=True)
+        torch._foreach_add_([w.grad for w in held], torch._foreach_mul(held, own))
+    return torch.stack(sizes).sum()
 
 
 def minimize_lbfgs(coordinates, loss_with_gradient, settings, stage=NO_STAGE):
@@ -115,6 +149,7 @@ def minimize_lbfgs(coordinates, loss_with_gradient, settings, stage=NO_STAGE):
     """
     limit = settings["max_evaluations"]
 
+    @Replayed
     def fun(x):
         coordinates.write(x)
         for parameter in coordinates.parameters:
@@ -162,27 +197,34 @@ def minimize_stochastic(network, loss, images, labels, training, seed, checkpoin
     """
     stage = Stage(checkpoint, name, network)
     epochs, batch = training["epochs"], training["batch_size"]
-    rate = training["learning_rate"]
-    if training["optimizer"] == "adam":
-        optimizer = torch.optim.Adam(network.parameters(), lr=rate)
-    else:
-        optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=training["momentum"])
     batches = -(-len(images) // batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
+    rates = cosine_rates(training["learning_rate"], epochs * batches)
+    if training["optimizer"] == "adam":
+        optimizer = Adam(network.parameters(), rates)
+    else:
+        optimizer = Momentum(network.parameters(), rates, training["momentum"])
     generator = torch.Generator().manual_seed(seed)
-    position = stage.resume({"epoch": 0}, optimizer=optimizer, schedule=schedule)
+    position = stage.resume({"epoch": 0}, optimizer=optimizer)
     for _ in range(position["epoch"]):  # the orders already gone through
         torch.randperm(len(images), generator=generator)
+
+    def descend(rows):
+        optimizer.zero_grad()
+        value = loss.of_batch(images[rows], labels[rows])
+        value.backward()
+        value = value.detach() + add_weight_decay(loss.decays)
+        optimizer.step()
+        return (value,)
+
+    replayed = Replayed(descend)
     progress = Progress(training["optimizer"], epochs * batches, position["epoch"] * batches)
     for epoch in range(position["epoch"], epochs):
         order = torch.randperm(len(images), generator=generator).to(images.device)
         for index, rows in enumerate(order.split(batch)):
-            optimizer.zero_grad()
-            value = loss.of_batch(images[rows], labels[rows])
-            value.backward()
-            optimizer.step()
-            schedule.step()
+            (value,) = (replayed if len(rows) == batch else descend)(rows)
             done = epoch * batches + index + 1
+            if images.is_cuda and index % LOOKED_AT and index < batches - 1:
+                continue  # numbers have to be waited for
             progress.report(done, f"loss {value.item():.4f}")
             if not math.isfinite(value.item()):
                 return {
@@ -192,7 +234,7 @@ def minimize_stochastic(network, loss, images, labels, training, seed, checkpoin
                     "stopped_by": "divergence",
                 }
         position = {"epoch": epoch + 1, "loss": value.item()}
-        stage.save(position, optimizer=optimizer, schedule=schedule)
+        stage.save(position, optimizer=optimizer)
     return {
         "evaluations": epochs * batches,
         "loss": position["loss"],

@@ -9,11 +9,13 @@ from blindspots.models.networks import SigmoidCode, linear_layers
 from blindspots.models.whitening import random_signs
 from blindspots.seeding import seeded
 
-BLOCK = 4000  # images of a full batch that pass together: their activations stay in the cache
+# Images of a full batch that pass together: on a CPU their activations stay in the cache, on a GPU
+# the memory is bounded.
+BLOCK = {"cpu": 4000, "cuda": 10000}
 
 
-def weight_decay(network, decays, convention):
-    """Return the quadratic weight decay of a network; biases do not decay.
+def decay_rates(network, decays, convention):
+    """Return by how much each weight decays: the loss has rate / 2 * sum w^2; biases do not decay.
 
     Parameters
     ----------
@@ -26,32 +28,24 @@ def weight_decay(network, decays, convention):
 
     Returns
     -------
-    torch.Tensor, scalar
-    """
-    factors = decay_factors(network, decays, convention)
-    parameters = list(network.parameters())
-    if not any(parameter.requires_grad for parameter in parameters):
-        raise ValueError("the network has no weights to train, or all of them are frozen")
-    total = torch.zeros((), device=parameters[0].device)
-    for weight, factor in factors:
-        total = total + factor * weight.square().sum()
-    return total
+    dict of torch.nn.Parameter to float
 
-
-def decay_factors(network, decays, convention):
-    """Return each weight that decays, with what its sum of squares is multiplied by.
-
-    Parameters are those of `weight_decay`.
+    Raises
+    ------
+    ValueError
+        If there are neither one nor as many decays as layers, or if no weight can be trained.
     """
     layers = linear_layers(network)
     if len(decays) == 1:
         decays = decays * len(layers)
     if len(decays) != len(layers):
         raise ValueError(f"{len(decays)} weight decays for {len(layers)} trainable layers")
-    return [
-        (layer.weight, decay / 2 if convention == "half_l2" else decay / layer.weight.shape[0])
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ValueError("the network has no weights to train, or all of them are frozen")
+    return {
+        layer.weight: decay if convention == "half_l2" else 2 * decay / layer.weight.shape[0]
         for decay, layer in zip(decays, layers, strict=True)
-    ]
+    }
 
 
 def train_classifier(network, images, labels, training, seed, checkpoint=NO_CHECKPOINT):
@@ -93,15 +87,14 @@ def _train(network, images, labels, training, seed, checkpoint):
             images = codes[0](images.flatten(1))
         head = network[-1]
 
-    def decay():
-        return weight_decay(head, training["weight_decay"], training["weight_decay_convention"])
-
     def of_batch(x, y):
-        return nn.functional.cross_entropy(head(x), y) + decay()
+        return nn.functional.cross_entropy(head(x), y)
+
+    block = BLOCK[images.device.type]
 
     def of_all():
-        total = _backward(decay())
-        for x, y in zip(images.split(BLOCK), labels.split(BLOCK), strict=True):
+        total = torch.zeros((), device=images.device)
+        for x, y in zip(images.split(block), labels.split(block), strict=True):
             error = nn.functional.cross_entropy(head(x), y, reduction="sum")
             total += _backward(error / len(images))
         return total
@@ -115,9 +108,8 @@ def _train(network, images, labels, training, seed, checkpoint):
         residuals = noise - root.square() * noise.sum(1, keepdim=True)
         return (logits * residuals).sum()
 
-    decay()  # refuses a network that cannot be trained
-    factors = decay_factors(head, training["weight_decay"], training["weight_decay_convention"])
-    loss = Loss(of_all, of_batch, probe, {weight: 2 * factor for weight, factor in factors})
+    rates = decay_rates(head, training["weight_decay"], training["weight_decay_convention"])
+    loss = Loss(of_all, of_batch, probe, rates)
     lbfgs = training["optimizer"] == "lbfgs"
     minimize = minimize_to_convergence if lbfgs else minimize_stochastic
     return record | minimize(head, loss, images, labels, training, seed, checkpoint, "training")
@@ -169,22 +161,18 @@ def train_sparse_code(code, images, pretraining, seed, checkpoint=NO_CHECKPOINT)
         )
         return pretraining["sparsity_weight"] * divergence.sum()
 
-    def decay():
-        size = code.weight.square().sum() + decoder.weight.square().sum()
-        return pretraining["weight_decay"] / 2 * size
-
     def squares(hidden, x):
         return 0.5 * (torch.sigmoid(decoder(hidden)) - x).square().sum()
 
     def of_batch(x, _):
         hidden = code(x)
-        return squares(hidden, x) / len(x) + penalty(hidden.mean(0)) + decay()
+        return squares(hidden, x) / len(x) + penalty(hidden.mean(0))
 
     def of_all():
-        blocks = flat.split(BLOCK)
+        blocks = flat.split(BLOCK[flat.device.type])
         codes = [code(x) for x in blocks]
         mean = (sum(hidden.detach().sum(0) for hidden in codes) / len(flat)).requires_grad_(True)
-        total = _backward(penalty(mean)) + _backward(decay())
+        total = _backward(penalty(mean))
         for x, hidden in zip(blocks, codes, strict=True):
             error = squares(hidden, x) / len(flat)
             # The penalty is one of the mean over all images: it acts through its derivative.

@@ -161,11 +161,10 @@ class _Moments:
             hook.remove()
 
     def _passed(self, layer, inputs, output):
-        def returned(slopes):
-            self._add(layer, inputs[0].detach(), output.detach(), slopes)
-
+        # Without their graphs: a hook that holds its own tensor would keep all of them in memory.
+        images, outputs = inputs[0].detach(), output.detach()
         if output.requires_grad:
-            output.register_hook(returned)
+            output.register_hook(lambda slopes: self._add(layer, images, outputs, slopes))
 
     def _add(self, layer, images, output, slopes):
         if isinstance(layer, SigmoidCode):
