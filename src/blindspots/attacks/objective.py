@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from blindspots.optim.replay import anywhere
+from blindspots.optim.replay import anywhere, on_gpu
 
 # A success keeps each binding margin this far above zero, relative to the margin's gradient times
 # the length of the perturbation: logits move by a few 1e-6 with the batch size, and a point on the
@@ -48,7 +48,7 @@ class Objective:
         self.model, self.shape, self.labels, self.targets = model, shape, labels, targets
         self.scale = self.size = self.clean = self.classes = None
         self.careful = False
-        self._trouble = labels.new_zeros((), dtype=torch.bool) if labels.is_cuda else None
+        self._trouble = labels.new_zeros((), dtype=torch.bool) if on_gpu(labels) else None
         self.reference = (labels if targets is None else targets)[:, None]  # (B, 1)
         self._minus_one = torch.full(self.reference.shape, -1.0, device=labels.device)
 

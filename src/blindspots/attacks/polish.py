@@ -13,6 +13,7 @@ from blindspots.attacks.projection import (
     where_inside,
 )
 from blindspots.optim.anderson import AndersonMixing
+from blindspots.optim.replay import on_gpu
 
 # Margins up to this share of (gradient norm x perturbation length) count as binding.
 BINDING = 1e-3
@@ -194,7 +195,7 @@ def _walk(objective, origin, start, distance, steps, first, followed):
         moves = state.moves / state.length.clamp_min(1e-30)
         binding[rows] = binding[rows].maximum((state.multipliers > 0).sum(1))
         done = state.arrived | ((moves > LOST) & (step == LOST_AFTER))
-        if origin.is_cuda:  # it would have to be waited for: all go on, to no harm
+        if on_gpu(origin):  # it would have to be waited for: all go on, to no harm
             movement = torch.where(there, movement, moves)
             there |= done
             if step < steps:
@@ -209,7 +210,7 @@ def _walk(objective, origin, start, distance, steps, first, followed):
             rows = rows[going]
             state.select(going)
         state.move()
-    if origin.is_cuda:
+    if on_gpu(origin):
         best, distance = state.best, state.distance
     return best, distance, movement, binding, evaluations
 

@@ -16,17 +16,22 @@ WAITED, PROTOTYPE = "called a synchronizing CUDA operation", "Synchronization de
 FEWEST = 6  # repetitions from which a recording, which costs about as much as two, is worth it
 
 
+def on_gpu(tensor):
+    """Tell whether a tensor is on a GPU, which works on while its host goes ahead."""
+    return tensor.is_cuda
+
+
 def anywhere(mask):
     """Tell whether a mask holds anywhere; on a GPU it may, for asking would have the host wait.
 
     So what depends on it must change nothing where the mask does not hold.
     """
-    return mask.is_cuda or bool(mask.any())
+    return on_gpu(mask) or bool(mask.any())
 
 
 def put_rows(kept, mask, rows):
     """Write rows (B, n) over others where a mask (B,) holds, whatever stands in the rest."""
-    if mask.is_cuda:  # to count them would have the host wait
+    if on_gpu(mask):  # to count them would have the host wait
         torch.where(mask[:, None], rows, kept, out=kept)
     else:
         chosen = mask.nonzero()[:, 0]
@@ -52,7 +57,7 @@ class Replayed:
 
     def __call__(self, *tensors):
         """Return what the function returns, in memory of its own."""
-        if not tensors[0].is_cuda:
+        if not on_gpu(tensors[0]):
             return self.fun(*tensors)
         self.calls += 1
         if self.calls == 1:
@@ -89,7 +94,7 @@ def repeat(body, state, count):
     -------
     tuple of torch.Tensor
     """
-    if count < FEWEST or not state[0].is_cuda:
+    if count < FEWEST or not on_gpu(state[0]):
         for _ in range(count):
             state = body(*state)
         return state
