@@ -1,8 +1,8 @@
 """Right configurations, and the agreement of schema and code; wrong ones: test_bad_input.py."""
 
 import inspect
-from pathlib import Path
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import yaml
