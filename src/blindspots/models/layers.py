@@ -8,6 +8,7 @@ from collections import Counter
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from blindspots.errors import UserError
 from blindspots.models.admission import admit
@@ -25,9 +26,10 @@ LOGITS = "logits"
 def hidden_features(network, images, chunk, name="the network"):
     """Return the features of all images in every hidden layer, and their logits.
 
-    A hidden layer is what an activation returns that a linear layer follows. Its units are the
-    outputs of a dense layer or the channels of a convolution, the mean over the map of each: a
-    rotation of channels is the same at every position, so it commutes with that mean.
+    A hidden layer is what an activation returns that a linear layer follows; those whose channels
+    are put side by side are one layer. Its units are the outputs of a dense layer or the channels
+    of a convolution, the mean over the map of each: a rotation of channels is the same at every
+    position, so it commutes with that mean.
 
     Parameters
     ----------
@@ -42,8 +44,8 @@ def hidden_features(network, images, chunk, name="the network"):
     Returns
     -------
     dict of str to torch.Tensor of float32, shape (N, D)
-        By the name of the activation and its number, ``relu 1``, in the order of the pass; the last
-        one is ``logits``.
+        By the name of the activation and its number, ``relu 1``, or ``concatenation 1``, in
+        the order of the pass; the last one is ``logits``.
 
     Raises
     ------
@@ -73,24 +75,37 @@ class _Watch(TorchDispatchMode):
     def __init__(self, count):
         super().__init__()
         self.count = count  # images of the pass: what has fewer rows is a computation on weights
-        self.found, self.numbers = {}, Counter()
-        self.axis, self.followed = 1, 0
+        self.found, self.numbers = {}, Counter()  # by name: when, and the features
+        self.names = WeakIdKeyDictionary()  # of the layers that tensors hold
+        self.axis, self.time, self.linear = 1, 0, 0  # of units; of now and the last linear layer
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         name = function.overloadpacket.__name__
         name = name if name.startswith("_") else name.rstrip("_")  # in place or not
+        self.time += 1
         if name in LINEAR:
-            self.axis, self.followed = LINEAR[name], len(self.found)
+            self.axis, self.linear = LINEAR[name], self.time
         elif name in ACTIVATIONS and result.dim() > 1 and len(result) == self.count:
-            kind = name.strip("_").removesuffix("_kernel").replace("_", " ")
-            self.numbers[kind] += 1
             # Now: what follows may write into the same memory.
-            units = result.movedim(self.axis, 1).flatten(2) if result.dim() > 2 else result
-            means = units.mean(2) if result.dim() > 2 else units.clone()
-            self.found[f"{kind} {self.numbers[kind]}"] = means.float()
+            units = result.unsqueeze(-1) if result.dim() == 2 else result.movedim(self.axis, 1)
+            kind = name.strip("_").removesuffix("_kernel").replace("_", " ")
+            self._keep(kind, result, units.flatten(2).float().mean(2))
+        elif name == "cat":
+            parts = [self.names.get(part) for part in args[0]]
+            axis = args[1] if len(args) > 1 else 0
+            if None not in parts and axis % result.dim() == self.axis % result.dim():
+                self._keep(
+                    "concatenation", result, torch.cat([self.found.pop(n)[1] for n in parts], 1)
+                )
         return result
 
     def hidden(self):
         """Return what lies before the last linear layer, by name."""
-        return dict(list(self.found.items())[: self.followed])
+        return {name: units for name, (time, units) in self.found.items() if time < self.linear}
+
+    def _keep(self, kind, result, units):
+        self.numbers[kind] += 1
+        name = f"{kind} {self.numbers[kind]}"
+        self.found[name] = self.time, units
+        self.names[result] = name

@@ -3,14 +3,15 @@
 import itertools
 
 import torch
+from torch.nn import functional
 
 from blindspots.errors import UserError
+from blindspots.experiments.units.fields import TOP
 
-TOP = 10  # images of a direction, as in figures 1 to 4 of Szegedy et al. 2013
 PAIRS = 2**15  # pairs of random images behind a mean distance, about
 CHANCE_SETS = 2000  # sets of random images behind a chance level
 AT_ONCE = 2**24  # numbers of the images that are compared together
-STATISTICS = ("purity", "entropy", "ref", "pix", "beyond")
+STATISTICS = ("purity", "entropy", "ref", "cosine", "pix", "beyond")
 LARGEST = {"purity"}  # of the others the smallest is the most coherent
 
 
@@ -39,16 +40,18 @@ class Coherence:
                 f"all; take a split of {2 * TOP} or more"
             )
         self.labels = labels
-        self.reference, self.pixels = coordinates(reference), coordinates(images.flatten(1))
-        pairs = _different_pairs(len(labels), PAIRS, generator)
-        self.random = {
-            name: _distances(points, *pairs).mean()
-            for name, points in (("ref", self.reference), ("pix", self.pixels))
+        reference = reference.double()
+        self.points = {
+            "ref": coordinates(reference),
+            "cosine": coordinates(functional.normalize(reference)),
+            "pix": coordinates(images.flatten(1)),
         }
+        pairs = _different_pairs(len(labels), PAIRS, generator)
+        self.random = {n: _distances(points, *pairs).mean() for n, points in self.points.items()}
         for name, distance in self.random.items():
             if not distance > 0:
-                where = {"ref": "features of the reference network", "pix": "pixels"}[name]
-                raise UserError(f"all images have the same {where}; take others")
+                what = "pixels" if name == "pix" else "features in the reference network"
+                raise UserError(f"all images have the same {what}; take others")
         self.classes, self.of_label = labels.unique(return_inverse=True)
         self.between = self._between_classes(generator)  # (C, C)
         sets = torch.stack(
@@ -68,10 +71,11 @@ class Coherence:
         -------
         dict of str to torch.Tensor of float64, shape (D,)
             ``purity``, the share of the commonest label, and ``entropy`` of the labels, in bits;
-            ``ref`` and ``pix``, the mean distance of two of the images in the reference's features
-            and in pixels, divided by that of random images; ``beyond``, that in pixels divided by
-            that of random images of the same labels: below 1 they are alike beyond their class. It
-            is NaN where a class has a single image.
+            ``ref``, ``cosine`` and ``pix``, the mean distance of two of the images in the
+            reference's features, in these scaled to length 1, and in pixels, divided by that of
+            random images; ``beyond``, that in pixels divided by that of random images of the same
+            labels: below 1 they are alike beyond their class. It is NaN where a class has a single
+            image.
         """
         labels = self.labels[top]
         same = (labels[:, :, None] == labels[:, None]).sum(2) / top.shape[1]  # (D, k)
@@ -79,13 +83,12 @@ class Coherence:
         first, second = torch.triu_indices(top.shape[1], top.shape[1], 1, device=top.device)
         classes = self.of_label[top]
         expected = self.between[classes[:, first], classes[:, second]].mean(1)
-        reference, pixels = (_spread(points, top) for points in (self.reference, self.pixels))
+        spreads = {name: _spread(points, top) for name, points in self.points.items()}
         return {
             "purity": same.max(1).values,
             "entropy": -same.log2().mean(1),
-            "ref": reference / self.random["ref"],
-            "pix": pixels / self.random["pix"],
-            "beyond": pixels / expected,
+            **{name: spread / self.random[name] for name, spread in spreads.items()},
+            "beyond": spreads["pix"] / expected,
         }
 
     def _between_classes(self, generator):
@@ -93,7 +96,7 @@ class Coherence:
         count = len(self.classes)
         each = max(1, PAIRS // (count * (count + 1) // 2))
         members = [(self.of_label == one).nonzero().flatten() for one in range(count)]
-        means = self.pixels.new_full((count, count), torch.nan, dtype=torch.float64)
+        means = self.points["pix"].new_full((count, count), torch.nan, dtype=torch.float64)
         pairs = list(itertools.combinations_with_replacement(range(count), 2))
         kept, firsts, seconds = [], [], []
         for one, other in pairs:
@@ -109,7 +112,7 @@ class Coherence:
             kept.append((one, other))
             firsts.append(members[one][first.to(members[one].device)])
             seconds.append(members[other][second.to(members[other].device)])
-        distances = _distances(self.pixels, torch.cat(firsts), torch.cat(seconds))
+        distances = _distances(self.points["pix"], torch.cat(firsts), torch.cat(seconds))
         for (one, other), mean in zip(kept, distances.view(-1, each).mean(1), strict=True):
             means[one, other] = means[other, one] = mean
         return means
@@ -122,14 +125,14 @@ def coordinates(points):
 
     Parameters
     ----------
-    points : torch.Tensor of float32, shape (N, F)
+    points : torch.Tensor, shape (N, F)
 
     Returns
     -------
     torch.Tensor of float32, shape (N, min(N, F))
     """
     if points.shape[1] <= len(points):
-        return points
+        return points.float()
     centred = (points - points.mean(0)).double()
     values, vectors = torch.linalg.eigh(centred @ centred.T)
     return (vectors * values.clamp(min=0).sqrt()).float()

@@ -1,4 +1,6 @@
-"""Columns of a table of units; imports nothing, so that light steps stay light."""
+"""Columns of a table of units, and how many images a direction has; imports nothing."""
+
+TOP = 10  # images of a direction, as in figures 1 to 4 of Szegedy et al. 2013
 
 FIELDS = (
     *("network", "seed", "layer", "family", "statistic", "value"),

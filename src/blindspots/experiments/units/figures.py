@@ -11,9 +11,9 @@ from blindspots.experiments.units.coherence import STATISTICS
 SHOWN = {
     "purity": "purity",
     "ref": "distance in reference / random",
-    "pix": "distance in pixels / random",
+    "cosine": "the same, features of length 1",
 }
-TESTED = {"purity": "o", "ref": "s", "pix": "D"}  # of which z is shown, by marker
+TESTED = {"purity": "o", "ref": "s", "cosine": "D"}  # of which z is shown, by marker
 STRIPS = (  # family, and what its natural and its random directions are called
     ("units", "units", "random directions"),
     ("whitened", "whitened units", "whitened, random"),

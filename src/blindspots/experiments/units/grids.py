@@ -8,10 +8,12 @@ import textwrap
 
 from matplotlib.figure import Figure
 
+from blindspots.summary.fitting import fitted
 from blindspots.summary.images import SHARP, draw_image
 
 SMALL_SIDE, SIDE = 0.34, 0.5  # inches of an image of few pixels, and of others
-GAP, BETWEEN, HEAD = 0.01, 0.3, 0.45  # inches: of images, above a block, above all
+GAP, BETWEEN, HEAD = 0.02, 0.26, 0.25  # inches: of images, above a block, above all
+TEXT = 7.5  # points of what is said of rows
 TITLE = 15  # characters for each inch
 
 
@@ -44,7 +46,8 @@ def grid_figure(blocks, images, title):
     for *left, text, places in blocks:
         top -= BETWEEN
         for start, (said, chosen) in ((0.1, left), (0.4 + count * across, (text, places))):
-            figure.text(start / inches[0], (top + 0.05) / inches[1], said, fontsize=7.5)
+            line = fitted(said, 72 * count * across, TEXT)
+            figure.text(start / inches[0], (top + 0.05) / inches[1], line, fontsize=TEXT)
             for row, line in enumerate(chosen):
                 for column, place in enumerate(line):
                     corner = start + column * across, top - (row + 1) * down

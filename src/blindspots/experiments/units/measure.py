@@ -9,9 +9,9 @@ from blindspots.experiments.units.coherence import STATISTICS, Coherence
 from blindspots.experiments.units.rotation import (
     FRESH,
     SUMMARIES,
+    compared,
     haar_basis,
     summaries,
-    tested,
     top_images,
 )
 from blindspots.experiments.units.spaces import INPUT, principal_axes, spaces
@@ -30,7 +30,7 @@ class Units:
     ----------
     rows : list of dict
         ``layer``, ``family``, ``statistic``, and the columns of
-        `blindspots.experiments.units.rotation.Test`; ``directions`` and ``dead`` count units.
+        `blindspots.experiments.units.rotation.Comparison`; ``directions`` and ``dead`` count units.
     arrays : dict of str to numpy.ndarray
         Behind the figures, by ``<family>/<layer>/`` and ``natural`` or ``random``: the statistics
         of every direction, (len(STATISTICS), D); behind that and ``/top`` the positions of the
@@ -139,7 +139,8 @@ class _Rotations:
             directions.
         """
         stage = f"bases of {self.space.name}"
-        done = list(checkpoint.load(stage) or ())
+        saved = checkpoint.load(stage)
+        done = [] if saved is None else list(saved)
         for basis in range(len(done), bases):
             scores = self._scores(basis)
             top = top_images(scores)
@@ -172,7 +173,7 @@ def _tests(space, family, directions, null, count):
     """Return the rows of a family."""
     values = summaries(directions.statistics).tolist()
     found = {
-        name: tested(value, null[:, column])
+        name: compared(value, null[:, column])
         for column, (name, value) in enumerate(zip(SUMMARIES, values, strict=True))
     }
     return _rows(space.layer, family, found, count, space.dead)

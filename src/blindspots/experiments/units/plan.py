@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from blindspots.data.facts import BASES
+from blindspots.experiments.units.fields import TOP
 from blindspots.models.makers.registry import maker_of
 from blindspots.study.jobs import Job, figure, makes, table
 from blindspots.study.libraries import MARKUP, PLOTS, QUANTILES, TABLES, versions
@@ -19,11 +20,16 @@ def problems(config, entries, facts, reference_files):
     for name, entry in entries.items():
         where = f"experiments.{name}"
         yield from unknown(f"{where}.images", "split", entry["images"], splits)
+        if 0 < _size(config["splits"], facts, entry["images"]) < 2 * TOP:
+            yield (
+                f"{where}.images: {entry['images']} has fewer than {2 * TOP} images, of which each "
+                f"unit is shown {TOP}; take another split"
+            )
         seeds = entry.get("seeds", config["seeds"])
         for model in entry["models"]:
             yield from unknown(f"{where}.models", "model", model, models)
             if model in models:
-                for problem in _model(model, models[model], facts):
+                for problem in _model(models[model], facts):
                     yield f"{where}.models: {model} {problem}"
         known = [model for model in entry["models"] if model in models]
         if len(entry["models"]) == len(known) == 1:
@@ -40,7 +46,17 @@ def problems(config, entries, facts, reference_files):
                 )
 
 
-def _model(name, entry, facts):
+def _size(splits, facts, name):
+    """Return how many images a split has; 0 where it is none, which is told elsewhere."""
+    part = splits["parts"].get(name, {})
+    size = facts.sizes.get(part.get("of", name), 0)
+    if "range" in part:
+        return part["range"][1] - part["range"][0]
+    start, stop = part.get("share", (0, 1))
+    return round(stop * size) - round(start * size)
+
+
+def _model(entry, facts):
     """Yield what keeps a model from having units that respond to the images."""
     maker = maker_of(entry)
     if not maker.differentiable(entry):

@@ -3,6 +3,7 @@
 import torch
 
 from blindspots.artifacts import read_tensors
+from blindspots.experiments.units.coherence import STATISTICS
 from blindspots.experiments.units.grids import grid_figure
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images
@@ -11,10 +12,10 @@ from blindspots.summary.style import house_style
 
 NATURAL, RANDOM = "natural", "random"
 BLOCKS = (  # family, and what its natural and its random directions are called
-    ("units", "Units of {}", "Random directions in {}"),
-    ("whitened", "Whitened units of {}", "Random directions in whitened {}"),
-    ("untrained", "Untrained: units of {}", "Untrained: random directions in {}"),
-    ("pixels", "Single pixels", "Random directions among pixels"),
+    ("units", "Units of {}", "Random directions of {}"),
+    ("whitened", "Whitened units", "Whitened, random"),
+    ("untrained", "Untrained units", "Untrained, random"),
+    ("pixels", "Single pixels", "Pixels, random"),
 )
 
 
@@ -31,7 +32,7 @@ def main(job, files):
         if f"{family}/{layer}/{NATURAL}" in found:
             said = (name.format(layer) for name in names)
             blocks.append(_block(found, f"{family}/{layer}", *said))
-    title = f"Images of the largest response of directions, drawn at random: {job.spec['label']}"
+    title = f"{job.spec['label']}: images with the largest responses"
     with house_style():
         save_figure(grid_figure(blocks, images.numpy(), title), (files.figure, files.pdf), job)
 
@@ -40,8 +41,8 @@ def _block(found, space, natural, random):
     """Return what is shown of one family, as `grid_figure` takes it."""
     block = []
     for kind, name in ((NATURAL, natural), (RANDOM, random)):
-        purity, _, reference, *_ = found[f"{space}/{kind}"].mean(1)
-        said = f"{name}: purity {purity:.2f}, reference distance {reference:.2f}"
+        means = dict(zip(STATISTICS, found[f"{space}/{kind}"].mean(1), strict=True))
+        said = f"{name}: mean purity {means['purity']:.2f}, distance {means['ref']:.2f}"
         block += [said, found[f"{space}/{kind}/top"]]
     return block
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from blindspots.experiments.units.coherence import LARGEST, STATISTICS, TOP
+from blindspots.experiments.units.coherence import LARGEST, STATISTICS
+from blindspots.experiments.units.fields import TOP
 from blindspots.randomness import stable_seed
 
 TAIL = "_q90"
@@ -21,7 +22,7 @@ FRESH = "fresh"  # the stream of a basis that is no part of a null distribution
 
 
 @dataclass(frozen=True)
-class Test:
+class Comparison:
     """What became of a statistic.
 
     Attributes
@@ -113,7 +114,7 @@ def summaries(statistics):
     return torch.stack(found).cpu()
 
 
-def tested(value, null):
+def compared(value, null):
     """Compare a value with those of random bases.
 
     Parameters
@@ -123,11 +124,11 @@ def tested(value, null):
 
     Returns
     -------
-    Test
+    Comparison
         NaN throughout where the statistic does not exist.
     """
     if not (math.isfinite(value) and np.isfinite(null).all()):
-        return Test(math.nan, math.nan, math.nan, math.nan, math.nan, len(null))
+        return Comparison(math.nan, math.nan, math.nan, math.nan, math.nan, len(null))
     # What sums in another order is not another value.
     margin = 1e-12 * max(abs(value), 1e-300)
     above, below = (null >= value - margin).sum(), (null <= value + margin).sum()
@@ -135,4 +136,4 @@ def tested(value, null):
     mean, deviation = float(null.mean()), float(null.std(ddof=1))
     apart = deviation > 1e-9 * abs(mean)
     z = (value - mean) / deviation if apart else math.nan
-    return Test(value, mean, deviation if apart else 0.0, z, p, len(null))
+    return Comparison(value, mean, deviation if apart else 0.0, z, p, len(null))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from blindspots.experiments.units.coherence import TOP
+from blindspots.experiments.units.fields import TOP
 from blindspots.models.layers import LOGITS
 
 UNITS = 512  # of a wider layer so many are drawn, and rotated among themselves

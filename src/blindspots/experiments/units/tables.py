@@ -4,13 +4,15 @@ import numpy as np
 import pandas as pd
 
 from blindspots.evaluation.seeds import mean_over_seeds
-from blindspots.experiments.units.coherence import STATISTICS, TOP
+from blindspots.experiments.units.coherence import STATISTICS
+from blindspots.experiments.units.fields import TOP
 from blindspots.experiments.units.rotation import TAIL
 
 HEADINGS = {
     "purity": "purity",
     "entropy": "entropy, bits",
     "ref": "distance in reference",
+    "cosine": "the same, of length 1",
     "pix": "distance in pixels",
     "beyond": "beyond class",
 }
@@ -28,16 +30,16 @@ BEST = {"units"}  # families whose most coherent tenth is shown, too
 NOTES = (
     f"Of each direction the {TOP} images that it responds to most: the share of the commonest "
     "label (purity), the entropy of the labels, the mean distance of two of the images in the "
-    "last hidden layer of another network (reference) and in pixels, both divided by that of "
-    "random images, and the latter divided by that of random images of the same labels (beyond "
-    "class: below 1 they are alike beyond their label). Means over the directions of a basis; "
-    "small: mean and standard deviation of the same over random bases of the same features, how "
-    "many standard deviations lie between (z), and the exact two-sided p of the natural basis "
-    "being one of them. Of principal axes the random ones are as many orthonormal directions, in "
-    "both senses. Whitened units, logits, single pixels and untrained units have their own random "
-    "bases: of whitened features, of logits, of pixels, of the untrained network. Best tenth: the "
-    "value than which a tenth of the directions is more coherent, which shows a few special units "
-    "where the mean does not. Dead units are left out."
+    "last hidden layer of another network (reference), in the same features scaled to length 1, "
+    "and in pixels, each divided by that of random images, and the last divided by that of random "
+    "images of the same labels (beyond class: below 1 they are alike beyond their label). Means "
+    "over the directions of a basis; small: mean and standard deviation of the same over random "
+    "bases of the same features, how many standard deviations lie between (z), and the exact "
+    "two-sided p of the natural basis being one of them. Of principal axes the random ones are as "
+    "many orthonormal directions, in both senses. Whitened units, logits, single pixels and "
+    "untrained units have their own random bases: of whitened features, of logits, of pixels, of "
+    "the untrained network. Best tenth: the value than which a tenth of the directions is more "
+    "coherent, which shows a few special units where the mean does not. Dead units are left out."
 )
 
 
