@@ -1,9 +1,9 @@
 """Single images in figures."""
 
-SHARP = 64  # pixels of a side: the edges of larger images' pixels are smoothed
+SHARP = 64  # pixels of a side up to which pixels are larger than those of a figure
 
 
-def draw_image(ax, image):
+def draw_image(ax, image, sharp):
     """Draw an image (C, H, W) in [0, 1]: in colour, or in grey where it has not three channels.
 
     Parameters
@@ -11,9 +11,10 @@ def draw_image(ax, image):
     ax : matplotlib.axes.Axes
     image : ndarray of float
         Pixels outside [0, 1] are drawn as 0 or 1.
+    sharp : bool
+        Whether its pixels have sharp edges.
     """
-    # Pixels have sharp edges as long as they are larger than those of the figure.
-    smooth = "nearest" if max(image.shape) <= SHARP else "antialiased"
+    smooth = "nearest" if sharp else "antialiased"
     if len(image) == 3:
         ax.imshow(image.transpose(1, 2, 0).clip(0, 1), interpolation=smooth)
     else:

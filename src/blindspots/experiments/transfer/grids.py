@@ -219,7 +219,7 @@ def example_grid(page, rows, title):
                 (pair.distorted, page.below_distorted(pair)),
             )
             for ax, (image, text) in zip(line[2 * column :], shown, strict=False):
-                draw_image(ax, image)
+                draw_image(ax, image, sharp=max(image.shape) <= SHARP)
                 ax.set_xlabel(text, fontsize=NOTE, labelpad=1.5)
             if pair.lost:
                 frame = line[2 * column + 1].spines

@@ -63,7 +63,6 @@ def unit_figure(networks, title):
                 ax.set_yticklabels([])
         line[0].set_title(f"{name}, {layers[name][-1]}", loc="left")
         _tests(line[-1], runs, layers[name], colours)
-        line[-1].set_title("units against random bases", loc="left")
     figure.suptitle(textwrap.fill(title, TITLE))
     figure.legend(
         *_legend(colours), loc="outside lower center", ncols=4, columnspacing=1.2, handletextpad=0.4
@@ -134,7 +133,7 @@ def _tests(ax, runs, layers, colours):
                 markersize=3.5,
                 mew=0.8,
             )
-    ax.set(ylim=(len(places) - 0.5, -0.5), xlabel="z = (units - mean of bases) / s.d. of bases")
+    ax.set(ylim=(len(places) - 0.5, -0.5), xlabel="z of units among random bases")
     ax.set_yticks(range(len(places)), places)
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")

@@ -6,15 +6,17 @@ right; below come the controls.
 
 import textwrap
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from blindspots.summary.fitting import fitted
 from blindspots.summary.images import SHARP, draw_image
 
 SMALL_SIDE, SIDE = 0.34, 0.5  # inches of an image of few pixels, and of others
-GAP, BETWEEN, HEAD = 0.02, 0.26, 0.25  # inches: of images, above a block, above all
+GAP = 0.05  # between images, of their side
+ABOVE, HEAD, MARGIN = 0.24, 0.3, 0.1  # inches: above a block, above all, around and between
 TEXT = 7.5  # points of what is said of rows
-TITLE = 15  # characters for each inch
+TITLE = 13  # characters for each inch
 
 
 def grid_figure(blocks, images, title):
@@ -32,30 +34,49 @@ def grid_figure(blocks, images, title):
     -------
     matplotlib.figure.Figure
     """
-    count = blocks[0][1].shape[1]
-    height, width = images.shape[2:]
-    side = SMALL_SIDE if max(height, width) <= SHARP else SIDE
-    across, down = (GAP + side * length / max(height, width) for length in (width, height))
-    rows = sum(len(left) for _, left, _, _ in blocks)
-    inches = (2 * count * across + 0.5, rows * down + BETWEEN * len(blocks) + HEAD)
-    figure = Figure(inches)
-    figure.suptitle(
-        textwrap.fill(title, round(TITLE * inches[0])), y=1 - 0.08 / inches[1], va="top"
-    )
-    top = inches[1] - HEAD
-    for *left, text, places in blocks:
-        top -= BETWEEN
-        for start, (said, chosen) in ((0.1, left), (0.4 + count * across, (text, places))):
-            line = fitted(said, 72 * count * across, TEXT)
-            figure.text(start / inches[0], (top + 0.05) / inches[1], line, fontsize=TEXT)
-            for row, line in enumerate(chosen):
-                for column, place in enumerate(line):
-                    corner = start + column * across, top - (row + 1) * down
-                    box = (*corner, across - GAP, down - GAP)
-                    ax = figure.add_axes(
-                        [length / inches[axis % 2] for axis, length in enumerate(box)]
-                    )
-                    ax.set_axis_off()
-                    draw_image(ax, images[place])
-        top -= len(places) * down
+    longest = max(images.shape[2:])
+    sharp = longest <= SHARP
+    inch = (SMALL_SIDE if sharp else SIDE) / longest  # of a pixel
+    pictures = [[mosaic(images[left]), mosaic(images[right])] for _, left, _, right in blocks]
+    scale = inch * images.shape[3] * blocks[0][1].shape[1] * (1 + GAP) / pictures[0][0].shape[2]
+    across = pictures[0][0].shape[2] * scale
+    heights = [picture.shape[1] * scale for picture, _ in pictures]
+    width = 2 * across + 3 * MARGIN
+    height = sum(heights) + ABOVE * len(blocks) + HEAD + MARGIN
+    figure = Figure((width, height))
+    title = textwrap.fill(title, round(TITLE * width))
+    figure.suptitle(title, y=1 - MARGIN / height, va="top")
+    top = height - HEAD
+    for (left, _, right, _), pair, tall in zip(blocks, pictures, heights, strict=True):
+        top -= ABOVE + tall
+        for number, (said, picture) in enumerate(zip((left, right), pair, strict=True)):
+            start = MARGIN + number * (across + MARGIN)
+            line = fitted(said, 72 * across, TEXT)
+            figure.text(start / width, (top + tall + 0.05) / height, line, fontsize=TEXT)
+            ax = figure.add_axes(
+                (start / width, top / height, across / width, tall / height), frameon=False
+            )
+            ax.set(xticks=[], yticks=[])
+            draw_image(ax, picture, sharp)
     return figure
+
+
+def mosaic(images):
+    """Return images side by side as one, white between them.
+
+    Parameters
+    ----------
+    images : ndarray of float, shape (rows, columns, C, H, W)
+        In [0, 1]; those of few pixels are enlarged.
+
+    Returns
+    -------
+    ndarray of float, shape (C, H', W')
+    """
+    times = max(1, SHARP // max(images.shape[3:]))
+    images = images.repeat(times, 3).repeat(times, 4)
+    gap = max(1, round(GAP * max(images.shape[3:])))
+    padding = [(0, 0)] * 3 + [(0, gap)] * 2
+    tiles = np.pad(images, padding, constant_values=1.0).transpose(2, 0, 3, 1, 4)
+    channels, rows, height, columns, width = tiles.shape
+    return tiles.reshape(channels, rows * height, columns * width)[:, :-gap, :-gap]
