@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from blindspots.experiments.units.coherence import Coherence, coordinates
-from blindspots.experiments.units.fields import TOP
+from blindspots.experiments.units.fields import SUMMARIES, TOP
 from blindspots.experiments.units.measure import FEWEST, measure_units
 from blindspots.experiments.units.rotation import (
-    SUMMARIES,
     compared,
     haar_basis,
     summaries,

@@ -11,8 +11,6 @@ from blindspots.experiments.units.fields import TOP
 PAIRS = 2**15  # pairs of random images behind a mean distance, about
 CHANCE_SETS = 2000  # sets of random images behind a chance level
 AT_ONCE = 2**24  # numbers of the images that are compared together
-STATISTICS = ("purity", "entropy", "ref", "cosine", "pix", "beyond")
-LARGEST = {"purity"}  # of the others the smallest is the most coherent
 
 
 class Coherence:

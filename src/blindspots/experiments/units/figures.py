@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from blindspots.experiments.units.coherence import STATISTICS
+from blindspots.experiments.units.fields import STATISTICS
 
 SHOWN = {
     "purity": "purity",

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from blindspots.checkpoint import NO_CHECKPOINT
-from blindspots.experiments.units.coherence import STATISTICS, Coherence
+from blindspots.experiments.units.coherence import Coherence
+from blindspots.experiments.units.fields import STATISTICS, SUMMARIES
 from blindspots.experiments.units.rotation import (
     FRESH,
-    SUMMARIES,
     compared,
     haar_basis,
     summaries,

@@ -3,7 +3,7 @@
 import torch
 
 from blindspots.artifacts import read_tensors
-from blindspots.experiments.units.coherence import STATISTICS
+from blindspots.experiments.units.fields import STATISTICS
 from blindspots.experiments.units.grids import grid_figure
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images

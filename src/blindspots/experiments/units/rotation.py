@@ -12,12 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from blindspots.experiments.units.coherence import LARGEST, STATISTICS
-from blindspots.experiments.units.fields import TOP
+from blindspots.experiments.units.fields import LARGEST, STATISTICS, TOP
 from blindspots.randomness import stable_seed
 
-TAIL = "_q90"
-SUMMARIES = tuple(f"{name}{ending}" for name in STATISTICS for ending in ("", TAIL))
 FRESH = "fresh"  # the stream of a basis that is no part of a null distribution
 
 

@@ -7,7 +7,9 @@ import torch
 from blindspots.experiments.units.fields import TOP
 from blindspots.models.layers import LOGITS
 
-UNITS = 512  # of a wider layer so many are drawn, and rotated among themselves
+# Of wider layers so many units are drawn, and rotated among themselves; of pixels, whose rows are
+# a control, fewer: the time of a basis grows with their square.
+UNITS, PIXELS = 512, 200
 ACTIVE = 0.01  # share of the images on which a unit must be active
 AXES = 20  # principal axes, each in both directions
 FLOOR = 1e-6  # of the largest variance: axes with less are not blown up to the same
@@ -67,11 +69,11 @@ def spaces(trained, untrained, images, generator):
             found.append(Space(layer, "whitened", whitened(live), dead))
             live, dead = live_units(untrained[layer], generator)
             found.append(Space(layer, "untrained", live, dead))
-    found.append(Space(INPUT, "pixels", *live_units(images.flatten(1), generator)))
+    found.append(Space(INPUT, "pixels", *live_units(images.flatten(1), generator, PIXELS)))
     return found
 
 
-def live_units(features, generator):
+def live_units(features, generator, most=UNITS):
     """Return the units that respond to some images, in random order, and how many do not.
 
     One responds to an image if it lies above the least that it gives, which is 0 for a ReLU. It
@@ -82,15 +84,16 @@ def live_units(features, generator):
     ----------
     features : torch.Tensor of float32, shape (N, D)
     generator : torch.Generator
+    most : int
 
     Returns
     -------
-    live : torch.Tensor of float32, shape (N, at most UNITS)
+    live : torch.Tensor of float32, shape (N, D'), D' at most ``most``
     dead : int
     """
     active = (features > features.min(0).values).sum(0)
     live = (active >= max(TOP, ACTIVE * len(features))).nonzero().flatten()
-    order = torch.randperm(len(live), generator=generator)[:UNITS].to(live.device)
+    order = torch.randperm(len(live), generator=generator)[:most].to(live.device)
     return features[:, live[order]].contiguous(), features.shape[1] - len(live)
 
 

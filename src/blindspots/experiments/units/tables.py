@@ -4,9 +4,7 @@ import numpy as np
 import pandas as pd
 
 from blindspots.evaluation.seeds import mean_over_seeds
-from blindspots.experiments.units.coherence import STATISTICS
-from blindspots.experiments.units.fields import TOP
-from blindspots.experiments.units.rotation import TAIL
+from blindspots.experiments.units.fields import STATISTICS, TAIL, TOP
 
 HEADINGS = {
     "purity": "purity",
