@@ -7,13 +7,13 @@ from matplotlib.colors import to_rgba
 from blindspots.experiments.transfer.grids import (
     HEAD,
     HIGHEST,
-    SMALL,
     Pair,
     chosen,
     example_grid,
     page_of,
 )
 from blindspots.summary.fitting import fitted, text_width
+from blindspots.summary.images import SHARP
 from blindspots.summary.numbers import digits, distortion
 from blindspots.summary.style import FRAME, house_style
 
@@ -175,7 +175,7 @@ def test_nothing_overlaps_and_nothing_is_cut_off(known):
 
 
 def test_small_pixels_are_sharp_and_photographs_are_smoothed():
-    small, *_ = grid(facts((3, SMALL, SMALL)))
+    small, *_ = grid(facts((3, SHARP, SHARP)))
     large, *_ = grid(facts((3, 224, 224)))
     assert {ax.images[0].get_interpolation() for ax in small.axes if ax.images} == {"nearest"}
     assert {ax.images[0].get_interpolation() for ax in large.axes if ax.images} == {"antialiased"}

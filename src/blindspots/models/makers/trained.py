@@ -37,6 +37,16 @@ SCHEMA = {
             "maxItems": 3,
             "items": {"type": "integer", "minimum": 1, "maximum": 4096},
         },
+        "kernel": {
+            "description": "Side of the filters of a conv; 3, unless given",
+            "enum": [3, 5, 7],
+        },
+        "dropout": {
+            "description": "Share of the last hidden layer's units of a conv that each training "
+            "image goes without; none, unless given",
+            **POSITIVE,
+            "exclusiveMaximum": 1,
+        },
         "options": {"description": "Keyword arguments for a user's factory", "type": "object"},
         "split": {"description": "Split that the model is trained on", "$ref": "#/$defs/id"},
         "weight_decay": {
@@ -84,7 +94,7 @@ ARCHITECTURE_KEYS = {
     "softmax": (),
     "mlp": ("widths", "activation"),
     "autoencoder": ("units", "pretraining"),
-    "conv": ("channels", "units"),
+    "conv": ("channels", "units", "kernel", "dropout"),
     "tiny_darknet": (),
 }
 NEEDED = {
@@ -148,7 +158,7 @@ def architecture_problems(where, entry, shape):
 def architecture(entry):
     """Return the description of an architecture, as `blindspots.models.networks` takes it."""
     described = {"kind": entry["architecture"]}
-    for key in ("widths", "units", "channels", "options"):
+    for key in ("widths", "units", "channels", "kernel", "dropout", "options"):
         if key in entry:
             described[key] = entry[key]
     if entry["architecture"] == "mlp":

@@ -15,7 +15,7 @@ SCHEMA = {
     "properties": {
         **{
             key: trained.SCHEMA["properties"][key]
-            for key in ("widths", "activation", "units", "channels", "options")
+            for key in ("widths", "activation", "units", "channels", "kernel", "dropout", "options")
         },
         "architecture": {
             "description": "softmax, mlp, autoencoder, conv, tiny_darknet, torchvision:NAME, or "
