@@ -8,6 +8,7 @@ from torch import nn
 from blindspots.models.admission import admit
 from blindspots.models.imagenet import tiny_darknet
 from blindspots.models.normalized import Normalized
+from blindspots.models.quocnet import quocnet
 from blindspots.models.state import frozen, restored
 from blindspots.seeding import seeded
 from blindspots.torchvision_import import import_with_torchvision
@@ -23,10 +24,10 @@ def build_network(architecture, shape, classes, seed):
     ----------
     architecture : dict
         ``kind``: ``softmax``, ``mlp`` (with ``widths``, ``activation``), ``autoencoder`` (with
-        ``units``), ``conv`` (with ``channels``, ``units``), ``tiny_darknet``, ``torchvision:NAME``,
-        or a user's ``module:factory``, called as ``factory(shape, classes, **options)``. With
-        ``normalize``, mapping ``mean`` and ``std`` to numbers for each channel, images are
-        normalised before.
+        ``units``), ``conv`` (with ``channels``, ``units``), ``quocnet`` (with ``stages``),
+        ``tiny_darknet``, ``torchvision:NAME``, or a user's ``module:factory``, called as
+        ``factory(shape, classes, **options)``. With ``normalize``, mapping ``mean`` and ``std``
+        to numbers for each channel, images are normalised before.
     shape : tuple of int
         Shape of one image, (channels, height, width).
     classes : int
@@ -143,6 +144,10 @@ def _size(shape):
     return shape[0] * shape[1] * shape[2]
 
 
+def _quocnet(architecture, shape, classes):
+    return quocnet(architecture["stages"], shape, classes)
+
+
 def _tiny_darknet(architecture, shape, classes):
     return tiny_darknet(classes)
 
@@ -158,6 +163,7 @@ BUILDERS = {
     "mlp": _mlp,
     "autoencoder": _autoencoder,
     "conv": _conv,
+    "quocnet": _quocnet,
     "tiny_darknet": _tiny_darknet,
     "torchvision": _torchvision,
 }
