@@ -10,7 +10,8 @@ from blindspots.models.training import minimize_lbfgs
 from blindspots.randomness import stable_seed
 
 LOG = logging.getLogger(__name__)
-RIDGES = (10.0, 1.0, 0.1, 0.01, 0.001)  # of standardised features, from strong to weak
+# Of standardised features, from strong to weak: two in each decade.
+RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 HELD_OUT = 0.2  # share of the images that a ridge is picked on
 LBFGS = {"max_evaluations": 400, "history": 20, "tolerance": 1e-3}
 
@@ -20,8 +21,8 @@ def fit_logistic(features, labels, classes, seed):
 
     Each class has the same weight in the loss, however many images it has; so with two classes the
     threshold is that of the balanced accuracy. To the mean loss comes ridge / 2 ||W||^2 for
-    features that are standardised. The ridge is the one with the least loss on images that are held
-    out, and then all images count.
+    features that are standardised. Ridges are tried from strong to weak, until the loss on images
+    that are held out rises; then all images are fitted with the best of them.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def fit_logistic(features, labels, classes, seed):
     layer : torch.nn.Linear
         Maps features as they are to logits.
     record : dict
-        ``ridge``, ``held_out`` (the losses of all ridges), and as from
+        ``ridge``, ``held_out`` (the loss of each ridge that was tried), and as from
         `blindspots.models.training.minimize_lbfgs`.
 
     Raises
@@ -57,11 +58,13 @@ def fit_logistic(features, labels, classes, seed):
     nn.init.zeros_(few.weight)
     nn.init.zeros_(few.bias)
     fitted, judged = ((part - mean) / spread for part in (features[~held], features[held]))
-    for ridge in RIDGES:  # each goes on from the one before
+    for ridge in RIDGES:  # each goes on from the one before, until the loss rises
         _fit(few, fitted, labels[~held], ridge)
         with torch.no_grad():
             losses[ridge] = _loss(few, judged, labels[held]).item()
         LOG.info("ridge %g: loss %.4f on images held out", ridge, losses[ridge])
+        if losses[ridge] > min(losses.values()):
+            break
     ridge = min(losses, key=losses.get)
     mean, spread = _standard(features)
     record = _fit(few, (features - mean) / spread, labels, ridge)

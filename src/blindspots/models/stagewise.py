@@ -49,7 +49,7 @@ def fit_stagewise(network, images, labels, kind, sparsities, seed, chunk, checkp
     drawn = torch.Generator().manual_seed(stable_seed("images", seed) % 2**63)
     maps = images[torch.randperm(len(images), generator=drawn)[:IMAGES].to(images.device)]
     made = checkpoint.load("filters") or {}
-    for number, (stage, sparsity) in enumerate(zip(network, sparsities, strict=False)):
+    for number, (stage, sparsity) in enumerate(zip(network[:-2], sparsities, strict=True)):
         filters = stage[0]
         if number in made:
             filters.load_state_dict(made[number])

@@ -5,9 +5,11 @@ import textwrap
 import numpy as np
 from matplotlib.figure import Figure
 
+from blindspots.summary.fitting import fitted
 from blindspots.summary.style import colours_and_markers
 
 ROW, REST = 0.3, 1.3  # inches of a detector, and of what surrounds them
+NAME = 130  # points of the name of a detector
 
 
 def detector_figure(table, title):
@@ -36,10 +38,7 @@ def detector_figure(table, title):
     for number, way in enumerate(ways):
         rows = table[table["direction"] == way]
         _points(rms, rows, "rms", places, (number - 0.5) * 0.2, marks[way], way.replace("->", "→"))
-    accuracy.set_yticks(
-        range(len(once)),
-        [f"{row['label']} ({row['features']})" for _, row in once.iterrows()],
-    )
+    accuracy.set_yticks(range(len(once)), [fitted(text, NAME, 8, 2) for text in once["label"]])
     accuracy.axvline(0.5, color="0.4", linestyle=":", linewidth=1)
     accuracy.set(xlabel="rate on images not seen (0.5: chance)", xlim=(0.45, 1.01))
     accuracy.set_ylim(len(once) - 0.5, -0.5)
@@ -50,8 +49,9 @@ def detector_figure(table, title):
         lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else ""
     )
     for ax in (accuracy, rms):
-        ax.tick_params(axis="both", which="both", labelsize=7)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.9 / (ROW * len(once))), fontsize=7)
+        ax.tick_params(axis="x", which="both", labelsize=7)
+    handles = [*accuracy.get_legend_handles_labels()[0], *rms.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7)
     figure.suptitle(textwrap.fill(f"{title}: {table['data'].iloc[0]}", 90))
     return figure
 
