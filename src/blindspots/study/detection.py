@@ -39,3 +39,16 @@ def other_labels(where, model, config, facts, split):
             f"{where}: {model} tells {said[0]}, and the labels of {split} tell {said[1]}; train it "
             "on a split with the same detect, or take it out"
         )
+
+
+def shared_images(config, facts, one, other):
+    """Return how many images two splits have in common before `each` leaves any out."""
+    parts = config["splits"]["parts"]
+    bases, spans = [], []
+    for name in (one, other):
+        part = parts.get(name, {"of": name, "share": [0, 1]})
+        size = facts.sizes[part["of"]]
+        bases.append(part["of"])
+        spans.append(part.get("range") or [round(edge * size) for edge in part["share"]])
+    (start, stop), (other_start, other_stop) = spans
+    return max(0, min(stop, other_stop) - max(start, other_start)) * (bases[0] == bases[1])

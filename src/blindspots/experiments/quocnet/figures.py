@@ -42,7 +42,8 @@ def detector_figure(table, title):
     accuracy.axvline(0.5, color="0.4", linestyle=":", linewidth=1)
     accuracy.set(xlabel="rate on images not seen (0.5: chance)", xlim=(0.45, 1.01))
     accuracy.set_ylim(len(once) - 0.5, -0.5)
-    rms.set_xscale("log")
+    if table["rms"].notna().any():
+        rms.set_xscale("log")
     rms.set(xlabel="mean RMS of the smallest distortions that deceive")
     rms.xaxis.set_major_formatter("{x:g}")
     rms.xaxis.set_minor_formatter(

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import yaml
 
+from blindspots.data.facts import BASES
 from blindspots.models.makers import quocnet as maker
-from blindspots.study.detection import other_labels, sought
+from blindspots.study.detection import other_labels, shared_images, sought
 from blindspots.study.jobs import Job, figure, makes, table
 from blindspots.study.libraries import MARKUP, PLOTS, QUANTILES, TABLES, versions
 from blindspots.study.sentences import unknown
@@ -36,21 +37,31 @@ def problems(config, entries, facts, reference_files):
                 yield f"{where}.models: {model} has no `features`; take it out"
             else:
                 yield from other_labels(f"{where}.models", model, config, facts, entry["images"])
+                yield from _seen(f"{where}.images", model, models[model], entry, config, facts)
         yield from _controls(where, {m: models[m] for m in entry["models"]})
+
+
+def _seen(where, name, model, entry, config, facts):
+    """Yield a sentence if a model is judged by images that it is made from."""
+    splits = model["split"], entry["images"]
+    known = {*BASES, *config["splits"]["parts"]}
+    if known.issuperset(splits) and (count := shared_images(config, facts, *splits)):
+        yield f"{where}: {count} images of {splits[1]} are among those that {name} is made from"
 
 
 def _controls(where, models):
     """Yield which controls are missing: what learning and what features are good for."""
     made = [model for model in models.values() if maker.KEY in model]
-    drawn = [model["stages"] for model in made if model[maker.KEY] == "random"]
+    drawn = [_shapes(model) for model in made if model[maker.KEY] == "random"]
     for name, model in models.items():
-        if model.get(maker.KEY) == "rica" and _shapes(model["stages"]) not in map(_shapes, drawn):
+        if model.get(maker.KEY) == "rica" and _shapes(model) not in drawn:
             yield f"{where}.models: beside {name} there must be one with random filters as its own"
     if not any(model[maker.KEY] == maker.PIXELS for model in made):
         yield f"{where}.models: one with features: pixels must be among them"
 
 
-def _shapes(stages):
+def _shapes(model):
+    stages = model.get("stages", [])
     return [{key: stage[key] for key in stage if key != "sparsity"} for stage in stages]
 
 

@@ -96,7 +96,7 @@ def detector_table(table):
     over = "95 % intervals over images" if seeds == 1 else f"Means of {seeds} seeds; 95 % intervals"
     shown = [
         {
-            "detector": [row["label"], f"{row['stages']} stages" if row["stages"] else ""],
+            "detector": [row["label"], *_stages(row["stages"])],
             "features": [row["features"]],
             "balanced accuracy": _rate(row, "balanced_accuracy"),
             "AUC": _rate(row, "auc"),
@@ -108,6 +108,10 @@ def detector_table(table):
     ]
     notes = NOTES.format(intervals=over)
     return [(str(table["data"].iloc[0]), notes, pd.DataFrame(shown))]
+
+
+def _stages(count):
+    return [f"{count} stages" if count > 1 else "1 stage"] if count else []
 
 
 def _rate(row, name):
