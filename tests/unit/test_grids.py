@@ -13,7 +13,7 @@ from blindspots.experiments.transfer.grids import (
     page_of,
 )
 from blindspots.summary.fitting import fitted, text_width
-from blindspots.summary.images import SHARP
+from blindspots.summary.pictures import SMALL
 from blindspots.summary.numbers import digits, distortion
 from blindspots.summary.style import FRAME, house_style
 
@@ -175,7 +175,7 @@ def test_nothing_overlaps_and_nothing_is_cut_off(known):
 
 
 def test_small_pixels_are_sharp_and_photographs_are_smoothed():
-    small, *_ = grid(facts((3, SHARP, SHARP)))
+    small, *_ = grid(facts((3, SMALL, SMALL)))
     large, *_ = grid(facts((3, 224, 224)))
     assert {ax.images[0].get_interpolation() for ax in small.axes if ax.images} == {"nearest"}
     assert {ax.images[0].get_interpolation() for ax in large.axes if ax.images} == {"antialiased"}

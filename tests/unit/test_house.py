@@ -63,6 +63,19 @@ def rich(tmp_path_factory):
         "victims": ["M1", "given", "forest"],
         "clip": True,
     }
+    eights = {"detect": 8, "share": [0.0, 1.0]}
+    config["splits"]["parts"] |= {
+        "eights": eights | {"of": "train"},
+        "few": eights | {"of": "test"},
+    }
+    config["models"]["pixels"] = {"features": "pixels", "split": "eights"}
+    config["attacks"]["eights"] = {"method": "ddn", "targets": "untargeted", "images": "few"}
+    config["experiments"]["detectors"] = {
+        "kind": "quocnet",
+        "models": ["pixels"],
+        "attack": "eights",
+        "images": "few",
+    }
     config["figures"]["examples"]["file"] = {
         "attack": "train-random",
         "source": "softmax1",

@@ -57,7 +57,8 @@ def test_configuration_makes_a_study(config, schema, reference, here, monkeypatc
     """Merged into config.yaml, it has no mistake, and what it adds is made."""
     monkeypatch.setattr(libraries, "version", lambda package: "1")  # of peers, installed or not
     update_config(config, change)
-    for attack in change.get("attacks", {}):
+    asked = {entry.get("attack") for entry in change.get("experiments", {}).values()}
+    for attack in change.get("attacks", {}).keys() - asked:
         config["experiments"]["cross_training_set"]["attack"] = attack
         config["figures"] = {}
     study = Study(config, schema, reference, [str(here)])

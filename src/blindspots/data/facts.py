@@ -1,6 +1,6 @@
 """What is known of a data set before any of it is computed with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 BASES = ("train", "test")
 
@@ -51,3 +51,36 @@ class Dataset:
     images: dict
     labels: dict
     facts: Facts
+
+
+def class_number(facts, name):
+    """Return the number of a class that is given by number or name; None if there is none.
+
+    Parameters
+    ----------
+    facts : Facts
+    name : int or str
+
+    Returns
+    -------
+    int or None
+    """
+    if isinstance(name, int):
+        return name if name < facts.classes else None
+    return facts.names.index(name) if name in (facts.names or ()) else None
+
+
+def facts_of_part(facts, part):
+    """Return the facts of a part of a data set, which has two classes where one is detected.
+
+    Parameters
+    ----------
+    facts : Facts
+    part : dict
+        A part as the configuration has it, or empty for a base set.
+
+    Returns
+    -------
+    Facts
+    """
+    return replace(facts, classes=2, names=None) if "detect" in part else facts

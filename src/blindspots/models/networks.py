@@ -8,6 +8,7 @@ from torch import nn
 from blindspots.models.admission import admit
 from blindspots.models.imagenet import tiny_darknet
 from blindspots.models.normalized import Normalized
+from blindspots.models.quocnet import quocnet
 from blindspots.models.state import frozen, restored
 from blindspots.seeding import seeded
 from blindspots.torchvision_import import import_with_torchvision
@@ -24,8 +25,8 @@ def build_network(architecture, shape, classes, seed):
     architecture : dict
         ``kind``: ``softmax``, ``mlp`` (with ``widths``, ``activation``), ``autoencoder`` (with
         ``units``), ``conv`` (with ``channels``, ``units`` and perhaps ``kernel``,
-        ``dropout``), ``tiny_darknet``, ``torchvision:NAME``,
-        or a user's ``module:factory``, called as ``factory(shape, classes, **options)``. With
+        ``dropout``), ``quocnet`` (with ``stages``), ``tiny_darknet``, ``torchvision:NAME``, or a
+        user's ``module:factory``, called as ``factory(shape, classes, **options)``. With
         ``normalize``, mapping ``mean`` and ``std`` to numbers for each channel, images are
         normalised before.
     shape : tuple of int
@@ -165,6 +166,10 @@ def _size(shape):
     return shape[0] * shape[1] * shape[2]
 
 
+def _quocnet(architecture, shape, classes):
+    return quocnet(architecture["stages"], shape, classes)
+
+
 def _tiny_darknet(architecture, shape, classes):
     return tiny_darknet(classes)
 
@@ -180,6 +185,7 @@ BUILDERS = {
     "mlp": _mlp,
     "autoencoder": _autoencoder,
     "conv": _conv,
+    "quocnet": _quocnet,
     "tiny_darknet": _tiny_darknet,
     "torchvision": _torchvision,
 }

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from blindspots.artifacts import read_tensors
+from blindspots.data.detection import detecting, first_of_each
 from blindspots.data.splits import split_indices
 from blindspots.errors import UserError
 
@@ -20,7 +21,8 @@ def load_images(path, job_digest, split, device):
     job_digest : str
         Digest of the job that must have made it.
     split : dict
-        As for `blindspots.data.splits.split_indices`.
+        As for `blindspots.data.splits.split_indices`. With ``detect``, a class, labels are 1 for
+        its images and 0 for all others; with ``each``, so many of either, the first ones.
     device : torch.device
 
     Returns
@@ -31,7 +33,7 @@ def load_images(path, job_digest, split, device):
     indices : ndarray of int64, shape (B,)
         Positions in the base set.
     facts : dict
-        ``maximum``, ``classes``, ``shape``.
+        ``maximum``, ``classes``, ``shape`` and, if the classes have any, ``names``.
 
     Raises
     ------
@@ -44,6 +46,11 @@ def load_images(path, job_digest, split, device):
     _check(path, tensors, labels, "int64", [], (0, facts["classes"] - 1))
     _check(path, tensors, images, "uint8", facts["shape"], (0, facts["maximum"]), labels)
     indices = split_indices(split, len(tensors[labels]))
+    if "detect" in split:
+        facts = detecting(facts, split["detect"])
+        tensors[labels] = (tensors[labels] == split["detect"]).astype(np.int64)
+    if "each" in split:
+        indices = first_of_each(indices, tensors[labels], split["each"])
     pixels = torch.from_numpy(tensors[images][indices]).to(device)
     labels = torch.from_numpy(tensors[labels][indices]).to(device)
     return pixels.float() / facts["maximum"], labels, indices, facts

@@ -2,6 +2,7 @@
 
 from blindspots.data.facts import BASES
 from blindspots.models.makers.registry import maker_of
+from blindspots.study.detection import facts_of_split, part_problems
 from blindspots.study.kinds import KINDS
 from blindspots.study.sentences import unknown
 
@@ -65,6 +66,7 @@ def _splits(splits, facts):
         if ("share" in part) == ("range" in part):
             yield f"{where} needs either share or range"
             continue
+        yield from part_problems(where, part, facts)
         size = facts.sizes[part["of"]]
         if not size:  # told where the part is used
             continue
@@ -112,11 +114,13 @@ def _attacks(config, facts):
     for name, attack in config["attacks"].items():
         where = f"attacks.{name}"
         yield from unknown(f"{where}.images", "split", attack["images"], splits)
-        given = attack.get("given")
+        given, classes = (
+            attack.get("given"),
+            facts_of_split(config, facts, attack["images"]).classes,
+        )
         if (attack["targets"] == "given") != (given is not None):
             yield f"{where}: targets given and the list given go together"
         elif given is not None and (
-            len(given) != facts.classes
-            or any(t >= facts.classes or t == i for i, t in enumerate(given))
+            len(given) != classes or any(t >= classes or t == i for i, t in enumerate(given))
         ):
-            yield f"{where}.given must name another class for each of the {facts.classes} classes"
+            yield f"{where}.given must name another class for each of the {classes} classes"

@@ -18,5 +18,6 @@ NAMES = (
     "transfer",
     "frames",
     "units",
+    "quocnet",
 )
 KINDS = {name: import_module(f"blindspots.experiments.{name}.plan") for name in NAMES}

@@ -9,7 +9,7 @@ specification of everything downstream, whatever has been run before.
 from copy import deepcopy
 from functools import cached_property
 
-from blindspots.data.facts import BASES
+from blindspots.data.facts import BASES, class_number
 from blindspots.data.sources.registry import source_of
 from blindspots.errors import UserError
 from blindspots.escapes import escape_rst
@@ -172,6 +172,8 @@ class Study:
         found = {"of": name}
         if name not in BASES:
             found = {**splits["parts"][name], "seed": splits["seed"]}
+            if "detect" in found:
+                found["detect"] = class_number(self.facts, found["detect"])
         if not self.facts.sizes[found["of"]]:
             asking = [key for key, job in self._jobs.items() if job is None][-1]
             raise UserError(

@@ -8,6 +8,7 @@ from blindspots.data.facts import BASES
 from blindspots.evaluation.variants.registry import VARIANTS
 from blindspots.experiments.transfer.victim_seeds import OTHER
 from blindspots.models.makers.registry import maker_of
+from blindspots.study.detection import facts_of_split, other_labels, sought
 from blindspots.study.sentences import unknown
 
 CHANNELS = (1, 3)  # of images that are stored as files
@@ -29,16 +30,21 @@ def problems(config, entries, facts, reference_files):
     for name, experiment in entries.items():
         where = f"experiments.{name}"
         yield from unknown(f"{where}.attack", "attack", experiment["attack"], attacks)
+        pool = attacks.get(experiment["attack"], {}).get("images")
+        seen = facts_of_split(config, facts, pool)
         for key in ("sources", "victims"):
             for model in experiment.get(key, []):
                 yield from unknown(f"{where}.{key}", "model", model, models)
                 if model in models:
-                    yield from other_images(f"{where}.{key}", model, models[model], facts)
+                    yield from other_images(f"{where}.{key}", model, models[model], seen)
+                    yield from other_labels(f"{where}.{key}", model, config, facts, pool)
         for model in experiment["sources"]:
             if model in models:
                 yield from _no_gradient(f"{where}.sources", model, models[model])
         for split in experiment["clean"]:
             yield from unknown(f"{where}.clean", "split", split, splits)
+            if sought(config, facts, split) != sought(config, facts, pool):
+                yield f"{where}.clean: the labels of {split} are others than those of {pool}"
         yield from _stored(where, experiment, facts)
         yield from _victim_seeds(where, experiment, config)
         for key in ("amplify", "noise"):

@@ -11,14 +11,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from blindspots.summary.fitting import fitted, text_width
-from blindspots.summary.images import SHARP, draw_image
 from blindspots.summary.numbers import distortion
+from blindspots.summary.pictures import SMALL, draw_image
 from blindspots.summary.style import FRAME
 
 HIGHEST = 10.5  # inches of a figure: what a page of paper takes
 HEAD = 0.6  # inches above the rows
-# Inches of the longer side of an image and pairs in a row, of images up to so many pixels; larger
-# ones are photographs, of which more is to be seen.
+# Inches of the longer side of an image and pairs in a row, of small images; larger ones are
+# photographs, of which more is to be seen.
 SMALL_SIDE, SMALL_PAIRS = 0.75, 4
 SIDE, PAIRS = 1.5, 2
 GAP, LINE, NEXT_LINE = 0.01, 0.12, 0.1  # inches below an image: always, of one line, of more
@@ -121,7 +121,7 @@ def page_of(facts, answers):
     _, height, width = facts["shape"]
     names, classes = facts.get("names"), facts["classes"]
     longest = max(height, width)
-    side, pairs = (SMALL_SIDE, SMALL_PAIRS) if longest <= SHARP else (SIDE, PAIRS)
+    side, pairs = (SMALL_SIDE, SMALL_PAIRS) if longest <= SMALL else (SIDE, PAIRS)
     lines = (2 if names else 1) if answers else 0
 
     def row(lines):
@@ -219,7 +219,7 @@ def example_grid(page, rows, title):
                 (pair.distorted, page.below_distorted(pair)),
             )
             for ax, (image, text) in zip(line[2 * column :], shown, strict=False):
-                draw_image(ax, image, sharp=max(image.shape) <= SHARP)
+                draw_image(ax, image)
                 ax.set_xlabel(text, fontsize=NOTE, labelpad=1.5)
             if pair.lost:
                 frame = line[2 * column + 1].spines

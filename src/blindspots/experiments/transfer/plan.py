@@ -289,6 +289,8 @@ def plot_adversarial_examples(study, grid):
         "base": study.split(attack["images"])["of"],
         "versions": versions((*PLOTS, "torch")),
     }
+    if "detect" in (split := study.split(attack["images"])):
+        settings["detect"] = split["detect"]
     if "stored" in entry:
         inputs["source"] = study.model(entry["source"], seed)
         (way,) = stored.variants([entry["stored"]], True)

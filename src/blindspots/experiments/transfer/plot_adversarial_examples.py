@@ -55,9 +55,8 @@ class Shown:
 def main(job, files):
     spec = job.spec
     found, _ = read_tensors(files.set, job.upstream("set"))
-    images, _, _, facts = load_images(
-        files.data, job.upstream("data"), {"of": spec["base"]}, torch.device("cpu")
-    )
+    whole = {"of": spec["base"]} | ({"detect": spec["detect"]} if "detect" in spec else {})
+    images, _, _, facts = load_images(files.data, job.upstream("data"), whole, torch.device("cpu"))
     page = page_of(facts, answers=True)
     rows = chosen(page, found["labels"], facts["classes"], found["success"])
     places = np.concatenate(rows)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from blindspots.summary.fitting import fitted
-from blindspots.summary.images import SHARP, draw_image
+from blindspots.summary.pictures import SMALL, draw_image
 
 SMALL_SIDE, SIDE = 0.34, 0.5  # inches of an image of few pixels, and of others
 GAP = 0.05  # between images, of their side
@@ -35,7 +35,7 @@ def grid_figure(blocks, images, title):
     matplotlib.figure.Figure
     """
     longest = max(images.shape[2:])
-    sharp = longest <= SHARP
+    sharp = longest <= SMALL
     inch = (SMALL_SIDE if sharp else SIDE) / longest  # of a pixel
     pictures = [[mosaic(images[left]), mosaic(images[right])] for _, left, _, right in blocks]
     scale = inch * images.shape[3] * blocks[0][1].shape[1] * (1 + GAP) / pictures[0][0].shape[2]
@@ -73,7 +73,7 @@ def mosaic(images):
     -------
     ndarray of float, shape (C, H', W')
     """
-    times = max(1, SHARP // max(images.shape[3:]))
+    times = max(1, SMALL // max(images.shape[3:]))
     images = images.repeat(times, 3).repeat(times, 4)
     gap = max(1, round(GAP * max(images.shape[3:])))
     padding = [(0, 0)] * 3 + [(0, gap)] * 2

@@ -24,6 +24,7 @@ MODULES = (
     "trained",
     "weights",
     "estimator",
+    "quocnet",
 )
 MAKERS = {name: import_module(f"blindspots.models.makers.{name}") for name in MODULES}
 
