@@ -17,5 +17,6 @@ DEFAULT = "transfer"
 NAMES = (
     "transfer",
     "frames",
+    "amplification",
 )
 KINDS = {name: import_module(f"blindspots.experiments.{name}.plan") for name in NAMES}
