@@ -13,7 +13,7 @@ from blindspots.summary.style import colours_and_markers
 GAIN, DISPLACEMENT = "gain", "displacement"
 YLABELS = {
     GAIN: "gain  ‖δφ‖ / ‖r‖",
-    DISPLACEMENT: "‖δφ‖ / median distance of two images",
+    DISPLACEMENT: "relative displacement of φ",
 }
 WORDS = {
     "adversarial": "adversarial",
@@ -25,6 +25,7 @@ BOUND = {"color": "0.55", "linestyle": ":", "linewidth": 1.2}
 SIGMA = {"color": "black", "linestyle": "--", "linewidth": 1.0}
 ROOM = 30  # times the largest gain or norm: the axis ends there, and bounds may leave it
 PER_LAYER, HEIGHT = 0.17, 2.5  # inches
+FEWEST = 18  # layers that a panel has room for
 
 
 def depth_figure(table, labels, title, what):
@@ -50,7 +51,7 @@ def depth_figure(table, labels, title, what):
     networks = {name: rows for name, rows in lines.groupby("network", sort=False)}
     trained = [name for name in networks if not name.endswith(UNTRAINED)]
     depth = max(rows["layer"].nunique() for rows in networks.values())
-    size = (2 * (PER_LAYER * max(depth, 12) + 0.7), HEIGHT * len(trained) + 0.9)
+    size = (2 * (PER_LAYER * max(depth, FEWEST) + 0.7), HEIGHT * len(trained) + 0.9)
     figure = Figure(size, layout="constrained")
     axes = figure.subplots(len(trained), 2, squeeze=False, sharey="row")
     looks = colours_and_markers(PERTURBATIONS)

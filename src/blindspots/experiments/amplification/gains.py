@@ -104,12 +104,14 @@ def partners(count, *stream):
     return found
 
 
-def perturbations(originals, adversarial, partner, indices, *stream):
+def perturbations(originals, adversarial, sizes, partner, indices, *stream):
     """Return the perturbations whose gains are compared.
 
     Parameters
     ----------
     originals, adversarial : torch.Tensor, shape (N, ...)
+    sizes : torch.Tensor, shape (N,)
+        Euclidean lengths of the noise.
     partner : torch.Tensor of int64, shape (N,)
         Of `partners`.
     indices : ndarray of int64, shape (N,)
@@ -120,14 +122,14 @@ def perturbations(originals, adversarial, partner, indices, *stream):
     Returns
     -------
     dict of str to torch.Tensor, shape (N, ...)
-        ``adversarial``; ``shuffled``, that of the partner; ``gaussian``, noise that is as long as
-        the adversarial one; ``difference``, the partner minus the image.
+        ``adversarial``; ``shuffled``, that of the partner; ``gaussian``, noise; ``difference``, the
+        partner minus the image.
     """
     found = adversarial - originals
     noise = torch.from_numpy(gaussian_noise(indices, tuple(originals.shape[1:]), *stream))
     noise = noise.to(found)
     rows = (-1, *[1] * (found.dim() - 1))
-    noise *= (lengths(found) / lengths(noise)).view(rows)
+    noise *= (sizes / lengths(noise)).view(rows)
     return {
         ADVERSARIAL: found,
         SHUFFLED: found[partner],

@@ -1,7 +1,8 @@
 """Measure how much each layer of one network stretches small changes of images, and large ones.
 
 Of the network, and of the same network with its first weights, which is attacked for this: the
-labels that it is to leave are its own answers.
+labels that it is to leave are its own answers. Some untrained networks cannot be fooled, for they
+give every image the same answer: of these all else is measured.
 """
 
 import logging
@@ -16,6 +17,7 @@ from blindspots.errors import UserError
 from blindspots.experiments.amplification.fields import UNTRAINED
 from blindspots.experiments.amplification.gains import (
     layers_of,
+    lengths,
     partners,
     perturbations,
     stretches,
@@ -48,20 +50,21 @@ def main(job, files):
     checkpoint = FileCheckpoint(job, files.record, device)
     # The untrained network is attacked first: what follows takes less time.
     own = _attack_untrained(first, originals, indices, spec, checkpoint)
-    rows = []
-    for name, model, attacked in (("", network, found), (UNTRAINED, first, own)):
-        some = attacked["success"]
-        LOG.info("%d images%s", int(some.sum()), name)
-        if int(some.sum()) < 2:
-            raise UserError(
-                f"{files.set}: fewer than two attacks{name} succeeded, and a perturbation is shown "
-                "to another image, too; attack more images, or with another method"
-            )
-        pool = originals[some], attacked["images"][some].to(device), indices[some.cpu().numpy()]
-        rows += [
-            {"network": spec["model"] + name, "seed": spec["seed"], **row}
-            for row in _measured(model, pool, spec, checkpoint, f"measured{name}")
-        ]
+    some = found["success"]
+    if int(some.sum()) < 2:
+        raise UserError(
+            f"{files.set}: fewer than two attacks succeeded, and each perturbation is shown to "
+            "another image, too; attack more images, or with another method"
+        )
+    pool = originals[some], found["images"][some], indices[some.cpu().numpy()]
+    rows = _measured(spec["model"], network, pool, spec, checkpoint)
+    some = own["success"]
+    LOG.info("the untrained network is fooled on %d of %d images", int(some.sum()), len(some))
+    if int(some.sum()) >= 2:
+        pool = originals[some], own["images"][some].to(device), indices[some.cpu().numpy()]
+    rows += _measured(
+        spec["model"] + UNTRAINED, first, pool, spec, checkpoint, fooled=int(some.sum()) >= 2
+    )
     write_record(files.record, {**job.provenance(device=device.type), "rows": _finite(rows)})
     checkpoint.remove()
 
@@ -83,9 +86,14 @@ def _attack_untrained(network, images, indices, spec, checkpoint):
     return attack_all(network, images, answers, targets, attack, chunk, checkpoint)
 
 
-def _measured(network, pool, spec, checkpoint, stage):
-    """Return the rows of one network; the images of a pool are measured some at a time."""
+def _measured(name, network, pool, spec, checkpoint, fooled=True):
+    """Return the rows of one network; the images of a pool are measured some at a time.
+
+    One that is not fooled has no adversarial perturbations; those of the pool give the noise its
+    length.
+    """
     originals, adversarial, indices = pool
+    stage = f"measured {name}"
     shape, stream = tuple(originals.shape[1:]), (spec["base"], spec["seed"])
     layers = layers_of(network, shape)
     state = checkpoint.load(stage) or {"moved": [], "norms": []}
@@ -103,17 +111,22 @@ def _measured(network, pool, spec, checkpoint, stage):
         progress.report(len(state["norms"]))
     network.double()
     partner = partners(len(originals), *stream).to(originals.device)
+    originals, adversarial = originals.double(), adversarial.double()
+    sizes = lengths(adversarial - originals)
+    if not fooled:
+        adversarial = torch.full_like(adversarial, torch.nan)
     changes = perturbations(
-        originals.double(), adversarial.double(), partner, indices, "amplification", *stream
+        originals, adversarial, sizes, partner, indices, "amplification", *stream
     )
     for part in all_parts[len(state["moved"]) :]:
         those = [change[part] for change in changes.values()]
-        moved = stretches(network, layers, originals[part].double(), those)
+        moved = stretches(network, layers, originals[part], those)
         state["moved"].append(moved.cpu())
         checkpoint.save(stage, lambda: state)
         progress.report(len(few) + len(state["moved"]))
     moved, norms = (torch.cat(state[name], -1).numpy() for name in ("moved", "norms"))
-    return amplification_rows(layers, moved, norms.astype(np.float64))
+    found = amplification_rows(layers, moved, norms.astype(np.float64))
+    return [{"network": name, "seed": spec["seed"], **row} for row in found]
 
 
 def _parts(count, together):

@@ -15,10 +15,11 @@ from blindspots.experiments.amplification.fields import (
 NOTES = (
     "Gain: by how much a layer's output moves for a perturbation, divided by the length of the "
     "perturbation. Adversarial: that which fools the network at this image; of an untrained "
-    "network, that which changes its own answer. Shuffled: the one of another image. Gaussian: "
+    "network, that which changes its own answer; there is none where it gives all images the same. "
+    "Shuffled: the one of another image. Gaussian: "
     "noise that is as long as the adversarial one. Difference: of two images of the data set. "
     "Nothing is clipped to [0, 1]. Sigma: the norm of the Jacobian, which the worst infinitesimal "
-    "perturbation of the image is stretched by, as far as the power method finds it; against "
+    "perturbation of the image is stretched by, as far as it is found; against "
     "Gaussian noise it says how much of an adversarial gain any direction chosen for the layer "
     "would have. Bound: what no difference of two images is stretched by (frame bounds, "
     "multiplied along the pass). Displacement: by how much the output moves, divided by the median "
@@ -103,7 +104,7 @@ def _setting(spec):
 
 
 def _images(rows):
-    return f"{rows['n'].min()} images, {rows['sigma_n'].min()} of them for sigma"
+    return f"{rows['n'].max()} images, {rows['sigma_n'].max()} of them for sigma"
 
 
 def _line(layer, rows):
