@@ -38,10 +38,10 @@ def main(job, files):
             f"{files.model} classifies no image of the pool correctly, so there is none to "
             "attack; train it better or leave it out of the sources"
         )
-    images, labels, logits = images[right], labels[right], logits[right]
-    indices = indices[right.cpu().numpy()]
-
     attack = spec["attack"]
+    chosen = right.nonzero()[: attack.get("most"), 0]
+    images, labels, logits = images[chosen], labels[chosen], logits[chosen]
+    indices = indices[chosen.cpu().numpy()]
     targets = choose_targets(
         attack["targets"],
         logits,

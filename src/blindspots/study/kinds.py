@@ -18,5 +18,6 @@ NAMES = (
     "transfer",
     "frames",
     "amplification",
+    "minimum",
 )
 KINDS = {name: import_module(f"blindspots.experiments.{name}.plan") for name in NAMES}

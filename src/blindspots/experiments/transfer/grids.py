@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 
 from blindspots.summary.fitting import fitted, text_width
 from blindspots.summary.numbers import distortion
+from blindspots.summary.pictures import SMALL, draw_image
 from blindspots.summary.style import FRAME
 
 HIGHEST = 10.5  # inches of a figure: what a page of paper takes
 HEAD = 0.6  # inches above the rows
-# Inches of the longer side of an image and pairs in a row, of images up to so many pixels; larger
+# Inches of the longer side of an image and pairs in a row, of images up to `SMALL` pixels; larger
 # ones are photographs, of which more is to be seen.
-SMALL, SMALL_SIDE, SMALL_PAIRS = 64, 0.75, 4
+SMALL_SIDE, SMALL_PAIRS = 0.75, 4
 SIDE, PAIRS = 1.5, 2
 GAP, LINE, NEXT_LINE = 0.01, 0.12, 0.1  # inches below an image: always, of one line, of more
 NOTE, NAME = 6, 8  # points of what stands below images, and of the names of rows
@@ -218,7 +219,7 @@ def example_grid(page, rows, title):
                 (pair.distorted, page.below_distorted(pair)),
             )
             for ax, (image, text) in zip(line[2 * column :], shown, strict=False):
-                _draw(ax, image)
+                draw_image(ax, image)
                 ax.set_xlabel(text, fontsize=NOTE, labelpad=1.5)
             if pair.lost:
                 frame = line[2 * column + 1].spines
@@ -227,14 +228,3 @@ def example_grid(page, rows, title):
         ax.set_title(("original", "distorted")[column % 2], fontsize=7, pad=3)
     figure.suptitle(textwrap.fill(title, round(40 / 3 * width)))
     return figure
-
-
-def _draw(ax, image):
-    """Draw an image (C, H, W): in colour, or in grey where it has other than three channels."""
-    # Pixels have sharp edges as long as they are larger than those of the figure.
-    smooth = "nearest" if max(image.shape) <= SMALL else "antialiased"
-    if len(image) == 3:
-        ax.imshow(image.transpose(1, 2, 0).clip(0, 1), interpolation=smooth)
-    else:
-        grey = image[0] if len(image) == 1 else image.mean(0)
-        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation=smooth)
