@@ -68,6 +68,7 @@ def minimum_figure(examples, factor, title):
     Parameters
     ----------
     examples : list of Example
+        Without any, the figure is its title.
     factor : float
     title : str
 
@@ -75,6 +76,10 @@ def minimum_figure(examples, factor, title):
     -------
     matplotlib.figure.Figure
     """
+    if not examples:
+        figure = Figure((4 * SIDE + 0.3, HEAD))
+        figure.suptitle(fitted(title, 72 * 4 * SIDE, 10, 3))
+        return figure
     _, height, width = examples[0].original.shape
     tall = SIDE * height / width + BELOW
     figure = Figure((4 * SIDE + 0.3, tall * len(examples) + HEAD), layout="constrained")

@@ -1,10 +1,11 @@
 """Show images, their magnified distortions and what became of them: figure 5."""
 
+import math
+
 import numpy as np
 import torch
 
 from blindspots.artifacts import read_tensors
-from blindspots.errors import UserError
 from blindspots.experiments.minimum.figures import Example, minimum_figure, visible_factor
 from blindspots.experiments.minimum.printed import printed_distortion
 from blindspots.steps.job import run
@@ -21,11 +22,6 @@ def main(job, files):
         files.data, job.upstream("data"), {"of": spec["base"]}, torch.device("cpu")
     )
     places = np.flatnonzero(found["success"])[: spec["rows"]]
-    if not len(places):
-        raise UserError(
-            f"{files.set}: no attack succeeded, so there is nothing to show; use another method or "
-            "leave this source out"
-        )
     names = facts.get("names") or list(map(str, range(facts["classes"])))
     examples = [
         Example(
@@ -37,13 +33,14 @@ def main(job, files):
         )
         for place in places
     ]
-    mean = float(np.nanmean(found["rms"]))
-    factor = visible_factor(mean, printed_distortion(files.printed, spec["printed"][1]))
     aims = {"untargeted": "any wrong answer"}.get(spec["targets"], f"{spec['targets']} targets")
-    title = (
-        f"{spec['label']}, {aims.replace('_', '-')}: mean RMS {distortion(mean, 4)} "
-        f"over {found['success'].sum()} of {len(found['success'])} images"
-    )
+    said, factor = "no attack succeeded", math.nan
+    if examples:
+        mean = float(np.nanmean(found["rms"]))
+        factor = visible_factor(mean, printed_distortion(files.printed, spec["printed"][1]))
+        success = found["success"]
+        said = f"mean RMS {distortion(mean, 4)} over {success.sum()} of {len(success)} images"
+    title = f"{spec['label']}, {aims.replace('_', '-')}: {said}"
     with house_style():
         save_figure(minimum_figure(examples, factor, title), (files.figure, files.pdf), job)
 
