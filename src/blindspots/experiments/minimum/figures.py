@@ -7,11 +7,13 @@ from matplotlib.figure import Figure
 
 from blindspots.summary.fitting import fitted
 from blindspots.summary.numbers import digits, distortion
-from blindspots.summary.pictures import draw_image
+from blindspots.summary.pictures import SMALL, draw_image
+from blindspots.summary.style import SETTINGS
 
 AS_PRINTED = 10  # the factor of the printed figure
-SIDE, BELOW, HEAD = 1.5, 0.28, 0.75  # inches of an image, of what stands below it, of the title
-NOTE = 6  # points of what stands below an image
+# Inches of an image, of a small one, of what stands below it, and of the title.
+SIDE, SMALL_SIDE, BELOW, HEAD = 1.5, 0.9, 0.24, 0.75
+NOTE, TITLE = 6, SETTINGS["figure.titlesize"]  # points of what stands below an image, and above
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,13 @@ def minimum_figure(examples, factor, title):
     -------
     matplotlib.figure.Figure
     """
+    shape = examples[0].original.shape if examples else (1, 1, 1)
+    side = SMALL_SIDE if max(shape) <= SMALL else SIDE
+    wide, tall = 4 * side + 0.3, side * shape[1] / shape[2] + BELOW
+    figure = Figure((wide, tall * len(examples) + HEAD), layout="constrained")
+    figure.suptitle(fitted(title, 72 * (wide - 0.3), TITLE, 3))
     if not examples:
-        figure = Figure((4 * SIDE + 0.3, HEAD))
-        figure.suptitle(fitted(title, 72 * 4 * SIDE, 10, 3))
         return figure
-    _, height, width = examples[0].original.shape
-    tall = SIDE * height / width + BELOW
-    figure = Figure((4 * SIDE + 0.3, tall * len(examples) + HEAD), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.01, wspace=0, hspace=0)
     axes = figure.subplots(len(examples), 4, squeeze=False)
     heads = ["original", f"difference x {AS_PRINTED}", f"difference x {factor:g}", "adversarial"]
@@ -100,6 +102,5 @@ def minimum_figure(examples, factor, title):
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
             draw_image(ax, image)
-            ax.set_xlabel(fitted(text, 72 * SIDE, NOTE, 2), fontsize=NOTE, labelpad=1.5)
-    figure.suptitle(fitted(title, 72 * 4 * SIDE, 10, 3))
+            ax.set_xlabel(fitted(text, 72 * side, NOTE, 2), fontsize=NOTE, labelpad=1.5)
     return figure

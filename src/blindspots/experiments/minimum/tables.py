@@ -11,11 +11,11 @@ NOTES = (
     "Attacked are images that the source classifies correctly; success and survival are shares of "
     "all of them, with 95 % intervals. RMS: the mean distortion of the successes, in units of the "
     "pixel range, and its median. 8 bits: the images that still fool their source (of a targeted "
-    "attack, that still have the target) once every pixel is rounded to the nearest of 256 levels; "
-    "where the originals lie on these levels, as photographs do, changes below half a level, 0.002, "
-    "are undone. As float32 all successes fool their source. KKT: the median distance from the "
-    "first-order conditions of a smallest distortion, relative to it; piecewise linear networks, "
-    "whose minima lie at kinks, have values near 1."
+    "attack, that still have the target) once every pixel is rounded to the nearest of 256 levels. "
+    "Where the originals lie on these levels, as photographs do, changes below half a level, "
+    "0.002, are undone. As float32 all successes fool their source. KKT: the median distance "
+    "from the first-order conditions of a smallest distortion, relative to it; piecewise linear "
+    "networks, whose minima lie at kinks, have values near 1."
 )
 COMPARED = (
     "Print gives one number for AlexNet, without saying which wrong answers were aimed at, how c "
