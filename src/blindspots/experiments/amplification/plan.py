@@ -46,7 +46,8 @@ def measure_amplification(study, experiment, model, seed):
             "attack": adversarial.settings["attack"],
             "chunk": study.config["chunk"],
             "jacobians": entry["jacobians"],
-            **{key: adversarial.settings[key] for key in ("device", "threads", "versions")},
+            **{key: adversarial.settings[key] for key in ("device", "threads")},
+            "versions": adversarial.settings["versions"] | versions(QUANTILES),
         },
         references=adversarial.references,
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from blindspots.evaluation.intervals import median_interval
+from blindspots.evaluation.medians import median_interval
 from blindspots.experiments.amplification.fields import DIFFERENCE, PERTURBATIONS
 
 
