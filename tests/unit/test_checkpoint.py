@@ -244,22 +244,22 @@ def test_attack_goes_on_with_the_same_result(method, options, mlp, digits, tmp_p
     """Killed after each chunk, each life of which imports a user's module anew."""
     (tmp_path / "own_attacks.py").write_text(SCATTERED)
     monkeypatch.syspath_prepend(tmp_path)
-    from blindspots.steps.generate_adversarial_set import _attacked
+    from blindspots.steps.attacking import attack_all
 
     images, labels = digits[0][:25], digits[1][:25]
     targets = (labels + 1) % 10
     attack = {"method": method, "options": options}
-    wanted = _attacked(mlp, images, labels, targets, attack, 10, Memory())
+    wanted = attack_all(mlp, images, labels, targets, attack, 10, Memory())
     stages = {}
     for done in (10, 20, 25):
         life = Memory(stages, lives=1)
         sys.modules.pop("own_attacks", None)
         random.seed(done), np.random.seed(done), torch.manual_seed(done)
         with pytest.raises(KeyboardInterrupt):
-            _attacked(mlp, images, labels, targets, attack, 10, life)
+            attack_all(mlp, images, labels, targets, attack, 10, life)
         stages = life.stages
         assert len(stages["attack"]["success"]) == done
-    found = _attacked(mlp, images, labels, targets, attack, 10, Memory(stages, lives=1))
+    found = attack_all(mlp, images, labels, targets, attack, 10, Memory(stages, lives=1))
     sys.modules.pop("own_attacks", None)
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():

@@ -13,8 +13,8 @@ from blindspots.experiments.transfer.grids import (
     page_of,
 )
 from blindspots.summary.fitting import fitted, text_width
-from blindspots.summary.pictures import SMALL
 from blindspots.summary.numbers import digits, distortion
+from blindspots.summary.pictures import SMALL
 from blindspots.summary.style import FRAME, house_style
 
 LONG = "Mediterranean-hippopotamus and a_very_long_name WWWWWWWWWWWWWWWW"

@@ -106,6 +106,45 @@ def mean_over_seeds(values, counted, sources, victims):
     return Mean(value, between + of_images, _quantile(seeds - 1), images)
 
 
+def mean_of_runs(runs, sources, victims):
+    """Return the mean of runs of which each has its own images.
+
+    Parameters
+    ----------
+    runs : list of (ndarray of int, ndarray of float, ndarray of bool)
+        For each run: positions of its images in their base set, the numbers, and which count.
+    sources, victims : sequence of int
+        As for `mean_over_seeds`.
+
+    Returns
+    -------
+    Mean
+    """
+    images = 1 + max((int(indices.max()) for indices, *_ in runs if len(indices)), default=0)
+    values = np.zeros((len(runs), images))
+    counted = np.zeros((len(runs), images), bool)
+    for run, (indices, numbers, some) in enumerate(runs):
+        values[run, indices], counted[run, indices] = numbers, some
+    return mean_over_seeds(values, counted, sources, victims)
+
+
+def mean_rms(runs):
+    """Return the mean RMS distortion over the seeds of one source.
+
+    Parameters
+    ----------
+    runs : list of (int, ndarray of int, ndarray of float)
+        For each seed: the seed, the positions of its images in their base set, and their RMS
+        distortions, NaN where the attack failed.
+
+    Returns
+    -------
+    Mean
+    """
+    seeds = [seed for seed, *_ in runs]
+    return mean_of_runs([(indices, rms, ~np.isnan(rms)) for _, indices, rms in runs], seeds, seeds)
+
+
 def _from_log_odds(value):
     return 1 / (1 + math.exp(-value)) if value > 0 else 1 - 1 / (1 + math.exp(value))
 

@@ -5,16 +5,13 @@ import logging
 import torch
 
 from blindspots.attacks.best_of import BestOfResult, members_for
-from blindspots.attacks.cost import seconds_of
-from blindspots.attacks.external import AttackError
-from blindspots.attacks.methods import method
-from blindspots.attacks.pool import attacked, right_answers
+from blindspots.attacks.pool import right_answers
 from blindspots.attacks.targets import choose_targets
 from blindspots.chunk import chunk_of
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
 from blindspots.parts import part_of
-from blindspots.progress import Progress, foretell
+from blindspots.steps.attacking import attack_all
 from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images, to_arrays
@@ -42,10 +39,10 @@ def main(job, files):
             f"{files.model} classifies no image of the pool correctly, so there is none to "
             "attack; train it better or leave it out of the sources"
         )
-    images, labels, logits = images[right], labels[right], logits[right]
-    indices = indices[right.cpu().numpy()]
-
     attack = spec["attack"]
+    chosen = right.nonzero()[: attack.get("most"), 0]
+    images, labels, logits = images[chosen], labels[chosen], logits[chosen]
+    indices = indices[chosen.cpu().numpy()]
     targets = choose_targets(
         attack["targets"],
         logits,
@@ -59,10 +56,7 @@ def main(job, files):
     if isinstance(targets, torch.Tensor):
         targets = targets[part]
     checkpoint = FileCheckpoint(job, files.adversarial, device)
-    try:
-        found = _attacked(network, images[part], labels[part], targets, attack, chunk, checkpoint)
-    except AttackError as error:
-        raise UserError(str(error)) from error
+    found = attack_all(network, images[part], labels[part], targets, attack, chunk, checkpoint)
     if "winners" in found:
         members = attack["options"].get("members") or members_for(logits.shape[1])
         _log_shares(found, members)
@@ -78,32 +72,6 @@ def main(job, files):
         chunk=chunk,
     )
     checkpoint.remove()
-
-
-def _attacked(network, images, labels, targets, attack, chunk, checkpoint):
-    """Attack in chunks, with progress in the log; return what is known of each image."""
-    if len(images) == 0:  # there are more parts than chunks
-        return {"success": torch.zeros(0, dtype=torch.bool), "rms": torch.zeros(0)}
-    found = checkpoint.load("attack") or {}
-    done = len(found.get("success", ()))
-    left = images[done:]
-    seconds = seconds_of(network, left, targets, attack, chunk)
-    foretell(seconds, f"{len(left)} images, {chunk} at a time")
-    progress = Progress(f"{attack['method']}, images", len(images), done)
-    parts = [found] if done else []
-
-    def joined():
-        parts[:] = [{name: torch.cat([part[name] for part in parts]) for name in parts[0]}]
-        return parts[0]
-
-    engine, options = method(attack["method"]), attack["options"]
-    for count, result in attacked(
-        engine, network, images, labels, targets, chunk, options, start=done
-    ):
-        parts.append({name: value.cpu() for name, value in vars(result).items()})
-        checkpoint.save("attack", joined)
-        progress.report(count, "")
-    return joined()
 
 
 def _log_shares(found, members):

@@ -10,12 +10,18 @@ from blindspots.errors import UserError
 from blindspots.models.networks import placed
 from blindspots.models.training import decay_rates, train_classifier
 from blindspots.progress import announce
-from blindspots.randomness import stable_seed
 from blindspots.seeding import seeded
 from blindspots.steps.checkpoint import FileCheckpoint
 from blindspots.steps.job import run
 from blindspots.steps.loading import load_images
-from blindspots.steps.weights import built, code_of_others, reloaded, save_network, weights_of
+from blindspots.steps.weights import (
+    built,
+    code_of_others,
+    reloaded,
+    save_network,
+    seed_of_weights,
+    weights_of,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -24,7 +30,7 @@ def main(job, files):
     spec = job.spec
     device = configure_torch(spec["device"], job.threads)
     images, labels, _, facts = load_images(files.data, job.upstream("data"), spec["split"], device)
-    seed = stable_seed("model", spec["seed"]) % 2**63
+    seed = seed_of_weights(spec["seed"])
     about = {
         "architecture": spec["architecture"],
         "shape": facts["shape"],

@@ -1,7 +1,7 @@
 """The network of a model as it was before it was trained; shared by the steps that compare."""
 
-from blindspots.randomness import stable_seed
-from blindspots.steps.weights import built
+from blindspots.models.networks import placed
+from blindspots.steps.weights import built, seed_of_weights
 
 
 def untrained(about, device):
@@ -15,5 +15,6 @@ def untrained(about, device):
         those of seed 0.
     device : torch.device
     """
-    seed = stable_seed("model", about["spec"].get("seed", 0)) % 2**63
-    return built(about["network"], seed).to(device).eval().requires_grad_(False)
+    network = built(about["network"], seed_of_weights(about["spec"].get("seed", 0)))
+    network = placed(network, about["network"]["architecture"]["kind"], device)
+    return network.eval().requires_grad_(False)

@@ -9,6 +9,7 @@ from safetensors.numpy import load, save
 from blindspots.artifacts import read_tensors, write_tensors
 from blindspots.errors import UserError
 from blindspots.models.networks import build_network, placed
+from blindspots.randomness import stable_seed
 
 # What numpy and safetensors both know.
 DTYPES = (torch.float16, torch.float32, torch.float64, torch.bool, torch.uint8)
@@ -107,6 +108,11 @@ def built(about, seed):
     """
     with code_of_others(about["architecture"]["kind"]):
         return build_network(about["architecture"], tuple(about["shape"]), about["classes"], seed)
+
+
+def seed_of_weights(seed):
+    """Return the seed of the first weights of a model, and of its training, from its own."""
+    return stable_seed("model", seed) % 2**63
 
 
 def load_network(path, job_digest, device):

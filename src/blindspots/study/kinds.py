@@ -19,5 +19,7 @@ NAMES = (
     "frames",
     "units",
     "quocnet",
+    "amplification",
+    "minimum",
 )
 KINDS = {name: import_module(f"blindspots.experiments.{name}.plan") for name in NAMES}

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from blindspots.experiments.frames.bounds import (
-    circular_bounds,
-    dense_bounds,
-    dense_matrix,
-    layer_bounds,
-    power_iteration,
-    singular_extremes,
-    torus,
-    window_bounds,
-)
+from blindspots.experiments.frames.bounds import layer_bounds
 from blindspots.experiments.frames.initialisation import (
     hard_edge,
     initial_bounds,
     marchenko_pastur_edges,
 )
-from blindspots.experiments.frames.operators import Convolution, Dense
+from blindspots.models.operators import Convolution, Dense
+from blindspots.models.singular_values import (
+    circular_bounds,
+    dense_bounds,
+    dense_matrix,
+    power_iteration,
+    singular_extremes,
+    torus,
+    window_bounds,
+)
 
 CIRCULAR = {
     # filters, channels of a group, kernel, stride, groups, size

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from blindspots.errors import UserError
 from blindspots.experiments.frames.bounds import FIELDS, frame_bounds
-from blindspots.experiments.frames.operators import Convolution, Dense, trace
 from blindspots.models.networks import build_network
+from blindspots.models.operators import Convolution, Dense, trace
 
 
 class Function(nn.Module):

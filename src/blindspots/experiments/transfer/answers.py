@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from blindspots.evaluation.seeds import mean_over_seeds
+from blindspots.evaluation.seeds import mean_of_runs, mean_rms
 
 SET = ["source", "seed", "attack"]
 
@@ -52,7 +52,7 @@ class Answers:
                 right = self._of(cell, "right")
                 counted = _bits(right[place % len(right)], indices)
             runs.append((indices, fooled, counted))
-        return _mean(runs, cells["seed"], cells["victim_seed"])
+        return mean_of_runs(runs, cells["seed"], cells["victim_seed"])
 
     def rms(self, cells):
         """Return the mean RMS distortion of one source's images as found, over its seeds.
@@ -77,23 +77,6 @@ class Answers:
         return self._tensors[f"{cell.source}/{cell.seed}/{cell.attack}/{kind}"]
 
 
-def mean_rms(runs):
-    """Return the mean RMS distortion over the seeds of one source.
-
-    Parameters
-    ----------
-    runs : list of (int, ndarray of int, ndarray of float)
-        For each seed: the seed, the positions of its images in their base set, and their RMS
-        distortions, NaN where the attack failed.
-
-    Returns
-    -------
-    blindspots.evaluation.seeds.Mean
-    """
-    seeds = [seed for seed, *_ in runs]
-    return _mean([(indices, rms, ~np.isnan(rms)) for _, indices, rms in runs], seeds, seeds)
-
-
 def images_in_words(seeds, few, many):
     """Return how many images a number is over: of one seed, or of each of several."""
     number = few if few == many else f"{few} to {many}"
@@ -102,13 +85,3 @@ def images_in_words(seeds, few, many):
 
 def _bits(packed, indices):
     return np.unpackbits(packed, count=len(indices)).astype(bool)
-
-
-def _mean(runs, sources, victims):
-    """Return the mean of runs, each of its own images and seeds of source and victim."""
-    images = 1 + max((int(indices.max()) for indices, *_ in runs if len(indices)), default=0)
-    values = np.zeros((len(runs), images))
-    counted = np.zeros((len(runs), images), bool)
-    for run, (indices, numbers, some) in enumerate(runs):
-        values[run, indices], counted[run, indices] = numbers, some
-    return mean_over_seeds(values, counted, sources, victims)

@@ -8,6 +8,7 @@ from blindspots.data.facts import BASES
 from blindspots.evaluation.variants.registry import VARIANTS
 from blindspots.experiments.transfer.victim_seeds import OTHER
 from blindspots.models.makers.registry import maker_of
+from blindspots.study.attackable import no_gradient, other_images
 from blindspots.study.detection import facts_of_split, other_labels, sought
 from blindspots.study.sentences import unknown
 
@@ -40,7 +41,7 @@ def problems(config, entries, facts, reference_files):
                     yield from other_labels(f"{where}.{key}", model, config, facts, pool)
         for model in experiment["sources"]:
             if model in models:
-                yield from _no_gradient(f"{where}.sources", model, models[model])
+                yield from no_gradient(f"{where}.sources", model, models[model])
         for split in experiment["clean"]:
             yield from unknown(f"{where}.clean", "split", split, splits)
             if sought(config, facts, split) != sought(config, facts, pool):
@@ -56,16 +57,6 @@ def problems(config, entries, facts, reference_files):
                     )
     yield from _tables(config["tables"], entries, reference_files)
     yield from _grids(config, entries, splits, facts)
-
-
-def other_images(where, name, entry, facts):
-    """Yield a sentence if a model takes other images than those of the data set."""
-    shape, classes = maker_of(entry).takes(entry, facts)
-    if (shape, classes) != (facts.shape, facts.classes):
-        yield (
-            f"{where}: {name} takes images of shape {shape} and {classes} classes; those of "
-            f"{facts.title} have {facts.shape} and {facts.classes}; take it out of this experiment"
-        )
 
 
 def _victim_seeds(where, experiment, config):
@@ -87,15 +78,6 @@ def _victim_seeds(where, experiment, config):
                 f"{where}.victim_seeds: {model} is the same for every seed, so it has no other to "
                 "be shown to; take it out of sources or victims"
             )
-
-
-def _no_gradient(where, name, entry):
-    """Yield a sentence if a model gives attacks nothing to follow."""
-    if not maker_of(entry).differentiable(entry):
-        yield (
-            f"{where}: {name} has no gradient with respect to its images, so it cannot be "
-            "attacked; name it under victims alone"
-        )
 
 
 def _stored(where, experiment, facts):

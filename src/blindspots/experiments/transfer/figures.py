@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from blindspots.evaluation.seeds import FEWEST
-from blindspots.experiments.transfer.answers import images_in_words, mean_rms
+from blindspots.evaluation.seeds import FEWEST, mean_rms
+from blindspots.experiments.transfer.answers import images_in_words
 from blindspots.experiments.transfer.victim_seeds import chosen
 from blindspots.summary.fitting import fitted, text_width
 from blindspots.summary.numbers import distortion

@@ -17,8 +17,8 @@ from blindspots.summary.style import FRAME
 
 HIGHEST = 10.5  # inches of a figure: what a page of paper takes
 HEAD = 0.6  # inches above the rows
-# Inches of the longer side of an image and pairs in a row, of small images; larger ones are
-# photographs, of which more is to be seen.
+# Inches of the longer side of an image and pairs in a row, of images up to `SMALL` pixels; larger
+# ones are photographs, of which more is to be seen.
 SMALL_SIDE, SMALL_PAIRS = 0.75, 4
 SIDE, PAIRS = 1.5, 2
 GAP, LINE, NEXT_LINE = 0.01, 0.12, 0.1  # inches below an image: always, of one line, of more

@@ -1,6 +1,7 @@
 """Compare the units of every layer of one model with random directions."""
 
 from blindspots.artifacts import write_tensors
+from blindspots.chunk import chunk_of
 from blindspots.device import configure_torch
 from blindspots.experiments.units.measure import measure_units
 from blindspots.models.layers import LOGITS, hidden_features
@@ -17,13 +18,14 @@ def main(job, files):
     images, labels, _, _ = load_images(files.data, job.upstream("data"), spec["images"], device)
     network, about = load_network(files.model, job.upstream("model"), device)
     other, _ = load_network(files.reference, job.upstream("reference"), device)
+    chunk = chunk_of(spec["chunk"], images)
     networks = {
         f"the network of {files.model}": network,
         f"the untrained network of {files.model}": untrained(about, device),
         f"the network of {files.reference}": other,
     }
     trained, before, reference = (
-        hidden_features(one, images, spec["chunk"], name) for name, one in networks.items()
+        hidden_features(one, images, chunk, name) for name, one in networks.items()
     )
     *_, last = (layer for layer in reference if layer != LOGITS)
     checkpoint = FileCheckpoint(job, files.units, device)

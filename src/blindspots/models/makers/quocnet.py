@@ -122,6 +122,7 @@ def main(job, files):
     """Make the filters, fit the classifier, and save both as one network."""
     from blindspots.device import configure_torch
     from blindspots.errors import UserError
+    from blindspots.chunk import chunk_of
     from blindspots.models.stagewise import fit_stagewise
     from blindspots.steps.checkpoint import FileCheckpoint
     from blindspots.steps.loading import load_images
@@ -137,7 +138,8 @@ def main(job, files):
     }
     network = built(about, seed=0).to(device)
     checkpoint = FileCheckpoint(job, files.model, device)
-    settings = (spec["features"], spec["sparsities"], spec["seed"], spec["chunk"], checkpoint)
+    chunk = chunk_of(spec["chunk"], images)
+    settings = (spec["features"], spec["sparsities"], spec["seed"], chunk, checkpoint)
     try:
         record = fit_stagewise(network, images, labels, *settings)
     except ValueError as error:

@@ -143,6 +143,8 @@ class Operation:
         Name of the module that performs it.
     scale : torch.Tensor or None
         What a batch normalisation multiplies each channel by.
+    number : int or None
+        Its place among the operators of the pass that `is_numbered`; None of others.
     """
 
     kind: str
@@ -153,6 +155,7 @@ class Operation:
     method: str = ""
     module: str = ""
     scale: torch.Tensor | None = None
+    number: int | None = None
 
 
 def trace(network, shape):
@@ -195,6 +198,20 @@ def windows_per_cell(kernel, stride, dilation, windows):
     return min(windows, math.ceil(kernel / (stride // math.gcd(stride, dilation))))
 
 
+def operator_name(function):
+    """Return the name of an operator, the same whether it works in place or not."""
+    name = function.overloadpacket.__name__
+    return name if name.startswith("_") else name.rstrip("_")
+
+
+def is_numbered(name):
+    """Tell whether operators of a name are numbered along a pass: all that are layers.
+
+    What moves or copies numbers is not, for torch does so more or less often with gradients.
+    """
+    return name in SLOPES or name in HANDLERS
+
+
 class _Watch(TorchDispatchMode):
     """Notes every operator that is applied to the images or to what became of them."""
 
@@ -204,21 +221,24 @@ class _Watch(TorchDispatchMode):
         self.operations = [Operation("images", constant=1.0)]
         self.known = {id(images): (images, self.operations[0])}  # the tensor stays, and so its id
         self.written = {}  # by storage: what was last written there
+        self.numbered = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
+        number, name = None, operator_name(function)
+        if is_numbered(name):
+            number, self.numbered = self.numbered, self.numbered + 1
         values = _bound(function, args, kwargs)
-        sources = {name: self._source(value) for name, value in values.items()}
-        sources = {name: source for name, source in sources.items() if source}
+        sources = {argument: self._source(value) for argument, value in values.items()}
+        sources = {argument: source for argument, source in sources.items() if source}
         if sources and function.overloadpacket.__name__ not in CREATED:
-            self._note(function, values, sources, _tensors(result))
+            operation = _operation(name, values, sources, _tensors(result))
+            operation.number = number
+            self._note(operation, function, name, _tensors(result))
         return result
 
-    def _note(self, function, values, sources, results):
-        name = function.overloadpacket.__name__
-        name = name if name.startswith("_") else name.rstrip("_")  # in place or not
-        operation = _operation(name, values, sources, results)
+    def _note(self, operation, function, name, results):
         operation.module = self.running[-1]
         self.operations.append(operation)
         unknown = Operation(operation.kind, (operation,), module=operation.module)
