@@ -120,9 +120,9 @@ def references(entry):
 
 def main(job, files):
     """Make the filters, fit the classifier, and save both as one network."""
+    from blindspots.chunk import chunk_of
     from blindspots.device import configure_torch
     from blindspots.errors import UserError
-    from blindspots.chunk import chunk_of
     from blindspots.models.stagewise import fit_stagewise
     from blindspots.steps.checkpoint import FileCheckpoint
     from blindspots.steps.loading import load_images
