@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from blindspots.models.training import minimize_lbfgs
+from blindspots.models.minimize import minimize_lbfgs
+from blindspots.models.whitening import Coordinates
 from blindspots.randomness import stable_seed
 
 LOG = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def fit_logistic(features, labels, classes, seed):
         Maps features as they are to logits.
     record : dict
         ``ridge``, ``held_out`` (the loss of each ridge that was tried), and as from
-        `blindspots.models.training.minimize_lbfgs`.
+        `blindspots.models.minimize.minimize_lbfgs`.
 
     Raises
     ------
@@ -103,4 +104,4 @@ def _fit(layer, features, labels, ridge):
         value.backward()
         return value.detach()
 
-    return minimize_lbfgs(layer.parameters(), loss, LBFGS)
+    return minimize_lbfgs(Coordinates(layer.parameters()), loss, LBFGS)
