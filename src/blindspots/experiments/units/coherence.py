@@ -131,8 +131,11 @@ def coordinates(points):
     """
     if points.shape[1] <= len(points):
         return points.float()
-    centred = (points - points.mean(0)).double()
-    values, vectors = torch.linalg.eigh(centred @ centred.T)
+    gram = points.new_zeros(len(points), len(points), dtype=torch.float64)
+    for part in points.split(max(1, AT_ONCE // len(points)), dim=1):
+        centred = (part - part.mean(0)).double()
+        gram += centred @ centred.T
+    values, vectors = torch.linalg.eigh(gram)
     return (vectors * values.clamp(min=0).sqrt()).float()
 
 
