@@ -89,7 +89,7 @@ def minimum_figure(examples, factor, title):
     axes = figure.subplots(len(examples), 4, squeeze=False)
     heads = ["original", f"difference x {AS_PRINTED}", f"difference x {factor:g}", "adversarial"]
     for ax, head in zip(axes[0], heads, strict=True):
-        ax.set_title(head, pad=3)
+        ax.set_title(head, fontsize=NOTE, pad=3)
     for line, example in zip(axes, examples, strict=True):
         images = (
             example.original,
