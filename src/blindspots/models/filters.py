@@ -15,6 +15,7 @@ IMAGES, PATCHES = 2500, 10000  # from which, and how many, filters are learned
 KEPT, RIDGE = 1e-4, 1e-2  # of eigenvalues: share of the largest, and of their mean that is added
 SMOOTH = 1e-3  # under the root that stands for the absolute value
 ITERATIONS = 80
+BLOCK = 2000  # patches that pass together: what filters answer to them stays in the cache
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,14 @@ def rica(patches, filters, sparsity, generator):
     start /= start.norm(dim=1, keepdim=True)
 
     def cost(points, rows):
-        with torch.enable_grad():
-            points.requires_grad_(True)
-            value = rica_cost(points.view(shape), patches, sparsity)
-            (gradient,) = torch.autograd.grad(value, points)
-        return value.detach()[None], gradient
+        value, gradient = points.new_zeros(1), torch.zeros_like(points)
+        for part in patches.split(BLOCK):
+            with torch.enable_grad():
+                points.requires_grad_(True)
+                own = rica_cost(points.view(shape), part, sparsity) * (len(part) / len(patches))
+                gradient += torch.autograd.grad(own, points)[0]
+            value += own.detach()
+        return value, gradient
 
     found = minimize(cost, start.view(1, -1), -torch.inf, torch.inf, maxiter=ITERATIONS)
     return found.x.view(shape)
