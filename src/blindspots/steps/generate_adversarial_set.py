@@ -10,6 +10,7 @@ from blindspots.attacks.external import AttackError
 from blindspots.attacks.methods import method
 from blindspots.attacks.pool import attacked, right_answers
 from blindspots.attacks.targets import choose_targets
+from blindspots.chunk import chunk_of
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
 from blindspots.parts import part_of
@@ -30,7 +31,7 @@ def main(job, files):
         files.data, job.upstream("data"), spec["images"], device
     )
     network, _ = load_network(files.model, job.upstream("model"), device)
-    chunk = spec["chunk"]
+    chunk = chunk_of(spec["chunk"], images)
     logits, right = right_answers(
         network, images, labels, chunk, name=f"the network of {files.model}"
     )
@@ -74,6 +75,7 @@ def main(job, files):
         left_out=left_out,
         device=device.type,
         threads=job.threads,
+        chunk=chunk,
     )
     checkpoint.remove()
 
