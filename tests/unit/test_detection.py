@@ -76,3 +76,14 @@ def test_first_of_each_label():
     indices = np.array([1, 2, 3, 4, 5, 7])
     assert first_of_each(indices, labels, 2).tolist() == [1, 2, 3, 4]
     assert first_of_each(indices, labels, 9).tolist() == indices.tolist()
+
+
+def test_sizes_have_no_interval_below_zero():
+    """However far apart they lie; where they lie close, it is that of any mean."""
+    far = np.array([[0.001, 0.001, 0.03, 0.002, 0.001]])
+    mean = mean_over_runs(far, np.ones(far.shape, bool), [0])
+    assert mean.interval()[0] < 0 < mean.size_interval()[0] < mean.value < mean.size_interval()[1]
+    near = np.linspace(0.99, 1.01, 50)[None]
+    mean = mean_over_runs(near, np.ones(near.shape, bool), [0])
+    assert mean.size_interval() == pytest.approx(mean.interval(), rel=1e-4)
+    assert np.isnan(mean_over_runs(near, np.zeros(near.shape, bool), [0]).size_interval()).all()

@@ -41,6 +41,16 @@ class Mean:
         half = self.quantile * math.sqrt(self.variance)
         return self.value - half, self.value + half
 
+    def size_interval(self):
+        """Return the 95 % interval of a mean of numbers above 0; NaN, NaN with too few seeds.
+
+        It is symmetric for the logarithm.
+        """
+        if not self.value > 0:
+            return math.nan, math.nan
+        factor = math.exp(self.quantile * math.sqrt(self.variance) / self.value)
+        return self.value / factor, self.value * factor
+
     def rate_interval(self):
         """Return the 95 % interval of a rate, within [0, 1]; NaN, NaN with too few seeds.
 

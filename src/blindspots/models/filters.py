@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
-from blindspots.optim.lbfgsb import minimize
+from blindspots.optim.lbfgs import LBFGS
 
 LEARNED, WHITENED, RANDOM = KINDS = ("rica", "whitened", "random")
 IMAGES, PATCHES = 2500, 10000  # from which, and how many, filters are learned
 KEPT, RIDGE = 1e-4, 1e-2  # of eigenvalues: share of the largest, and of their mean that is added
 SMOOTH = 1e-3  # under the root that stands for the absolute value
-ITERATIONS = 80
+ITERATIONS, PAIRS = 80, 20  # of L-BFGS
+BLOCK = 2000  # patches that pass together: what filters answer to them stays in the cache
 
 
 @dataclass(frozen=True)
@@ -121,15 +122,22 @@ def rica(patches, filters, sparsity, generator):
     start = torch.randn(shape, generator=generator).to(patches)
     start /= start.norm(dim=1, keepdim=True)
 
-    def cost(points, rows):
-        with torch.enable_grad():
-            points.requires_grad_(True)
-            value = rica_cost(points.view(shape), patches, sparsity)
-            (gradient,) = torch.autograd.grad(value, points)
-        return value.detach()[None], gradient
+    def cost(point):
+        value, gradient = point.new_zeros(()), torch.zeros_like(point)
+        for part in patches.split(BLOCK):
+            with torch.enable_grad():
+                weights = point.detach().requires_grad_()
+                own = rica_cost(weights.view(shape), part, sparsity) * (len(part) / len(patches))
+                gradient += torch.autograd.grad(own, weights)[0]
+            value += own.detach()
+        return value, gradient
 
-    found = minimize(cost, start.view(1, -1), -torch.inf, torch.inf, maxiter=ITERATIONS)
-    return found.x.view(shape)
+    descent = LBFGS(cost, start.flatten(), PAIRS)
+    descent.begin()
+    for _ in range(ITERATIONS):
+        if not descent.iterate():
+            break
+    return descent.point.view(shape)
 
 
 def make_filters(kind, patches, filters, sparsity, generator):

@@ -53,26 +53,31 @@ def fit_logistic(features, labels, classes, seed):
     if not all(bool((count > 0).all()) for count in counts):
         raise ValueError("a class has too few images for some to be held out; take a larger split")
     mean, spread = _standard(features[~held])
-    few = nn.Linear(features.shape[1], classes, device=features.device)
-    few.requires_grad_(True)
+    layer = nn.Linear(features.shape[1], classes, device=features.device)
+    layer.requires_grad_(True)
     losses = {}
-    nn.init.zeros_(few.weight)
-    nn.init.zeros_(few.bias)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
     fitted, judged = ((part - mean) / spread for part in (features[~held], features[held]))
+    shares = _shares(labels[held], classes)
     for ridge in RIDGES:  # each goes on from the one before, until the loss rises
-        _fit(few, fitted, labels[~held], ridge)
+        _fit(layer, fitted, labels[~held], ridge)
         with torch.no_grad():
-            losses[ridge] = _loss(few, judged, labels[held]).item()
+            losses[ridge] = _loss(layer, judged, labels[held], shares).item()
         LOG.info("ridge %g: loss %.4f on images held out", ridge, losses[ridge])
         if losses[ridge] > min(losses.values()):
             break
     ridge = min(losses, key=losses.get)
     mean, spread = _standard(features)
-    record = _fit(few, (features - mean) / spread, labels, ridge)
+    record = _fit(layer, (features - mean) / spread, labels, ridge)
     with torch.no_grad():
-        few.weight /= spread
-        few.bias -= few.weight @ mean
-    return few.requires_grad_(False), {"ridge": ridge, "held_out": list(losses.values()), **record}
+        layer.weight /= spread
+        layer.bias -= layer.weight @ mean
+    return layer.requires_grad_(False), {
+        "ridge": ridge,
+        "held_out": list(losses.values()),
+        **record,
+    }
 
 
 def _held_out(labels, seed):
@@ -91,16 +96,22 @@ def _standard(features):
     return mean, torch.where(spread > 1e-6 * spread.max(), spread, 1.0)
 
 
-def _loss(layer, features, labels):
-    """Return the mean over classes of the mean loss of their images."""
-    counts = torch.bincount(labels, minlength=layer.out_features)
+def _shares(labels, classes):
+    """Return what each image counts, (N,): each class as much as any other, all together 1."""
+    return 1 / (classes * torch.bincount(labels, minlength=classes)[labels])
+
+
+def _loss(layer, features, labels, shares):
     losses = nn.functional.cross_entropy(layer(features), labels, reduction="none")
-    return (losses / counts[labels]).sum() / layer.out_features
+    return (losses * shares).sum()
 
 
 def _fit(layer, features, labels, ridge):
+    shares = _shares(labels, layer.out_features)
+
     def loss():
-        value = _loss(layer, features, labels) + ridge / 2 * layer.weight.square().sum()
+        value = _loss(layer, features, labels, shares)
+        value = value + ridge / 2 * layer.weight.square().sum()
         value.backward()
         return value.detach()
 

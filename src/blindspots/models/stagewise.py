@@ -12,6 +12,7 @@ from blindspots.progress import Progress
 from blindspots.randomness import stable_seed
 
 LOG = logging.getLogger(__name__)
+BLOCK = 16  # images that pass together on a CPU: what stages return of them stays in the cache
 
 
 def fit_stagewise(network, images, labels, kind, sparsities, seed, chunk, checkpoint=NO_CHECKPOINT):
@@ -73,8 +74,10 @@ def fit_stagewise(network, images, labels, kind, sparsities, seed, chunk, checkp
 
 def _passed(layers, images, chunk):
     """Return what layers make of images, in chunks."""
-    progress, parts = Progress("features, images", len(images)), []
-    for part in images.split(chunk):
+    progress, parts, done = Progress("features, images", len(images)), [], 0
+    block = min(chunk, BLOCK) if images.device.type == "cpu" else chunk
+    for part in images.split(block):
         parts.append(layers(part))
-        progress.report(sum(map(len, parts)))
+        done += len(part)
+        progress.report(done)
     return torch.cat(parts)

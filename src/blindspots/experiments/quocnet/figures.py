@@ -4,6 +4,7 @@ import textwrap
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from blindspots.summary.fitting import fitted
 from blindspots.summary.style import colours_and_markers
@@ -42,15 +43,14 @@ def detector_figure(table, title):
     accuracy.axvline(0.5, color="0.4", linestyle=":", linewidth=1)
     accuracy.set(xlabel="rate on images not seen (0.5: chance)", xlim=(0.45, 1.01))
     accuracy.set_ylim(len(once) - 0.5, -0.5)
+    rms.set(xlabel="mean RMS of the smallest distortions that deceive")
     if table["rms"].notna().any():
         rms.set_xscale("log")
-    rms.set(xlabel="mean RMS of the smallest distortions that deceive")
-    rms.xaxis.set_major_formatter("{x:g}")
-    rms.xaxis.set_minor_formatter(
-        lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else ""
-    )
+        rms.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+        rms.xaxis.set_minor_locator(NullLocator())
+        rms.xaxis.set_major_formatter("{x:g}")
     for ax in (accuracy, rms):
-        ax.tick_params(axis="x", which="both", labelsize=7)
+        ax.tick_params(axis="x", labelsize=7)
     handles = [*accuracy.get_legend_handles_labels()[0], *rms.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7)
     figure.suptitle(textwrap.fill(f"{title}: {table['data'].iloc[0]}", 90))
@@ -69,7 +69,7 @@ def _points(ax, rows, column, places, shift, mark, name):
     ax.errorbar(
         values,
         heights,
-        xerr=[np.minimum(below, 0.99 * values), above],
+        xerr=[below, above],
         color=colour,
         marker=marker,
         markersize=4,

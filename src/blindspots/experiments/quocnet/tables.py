@@ -51,7 +51,7 @@ def detector_rows(measured, models, data, directions):
             row = {"data": data, **models[model], "model": model, "seeds": len(seeds)}
             row |= {"direction": directions[label], "images": len(parts[0]["labels"])}
             for name, mean in found.items():
-                low, high = mean.interval() if name == "rms" else mean.rate_interval()
+                low, high = mean.size_interval() if name == "rms" else mean.rate_interval()
                 row |= {name: mean.value, f"{name}_low": low, f"{name}_high": high}
             rows.append(row | {"attacked": found["success"].images})
     beside = [f"{name}_{end}" for name in NUMBERS for end in ("low", "high")]
