@@ -12,7 +12,7 @@ from blindspots.summary.style import SETTINGS
 
 AS_PRINTED = 10  # the factor of the printed figure
 # Inches of an image, of a small one, of what stands below it, and of the title.
-SIDE, SMALL_SIDE, BELOW, HEAD = 1.5, 0.9, 0.24, 0.75
+SIDE, SMALL_SIDE, BELOW, HEAD = 1.5, 0.9, 0.18, 0.75
 NOTE, TITLE = 6, SETTINGS["figure.titlesize"]  # points of what stands below an image, and above
 
 
