@@ -35,7 +35,8 @@ def configure_torch(device, threads):
     import torch
 
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms does, without loading the compiler of torch, which takes long.
+    torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = False  # all of it is written first
     torch.backends.cudnn.allow_tf32 = False
     available = torch.cuda.is_available()

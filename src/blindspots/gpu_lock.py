@@ -1,6 +1,7 @@
-"""Which of several GPUs a job on this machine takes."""
+"""Which of several GPUs a job on this machine takes: the one that the fewest have."""
 
 import fcntl
+import itertools
 import logging
 import os
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 LOG = logging.getLogger(__name__)
 SECONDS_BETWEEN_TRIES = 1.0
+SHARES = 4  # jobs that share a GPU: one alone leaves it idle most of the time
 
 
 def visible_gpus(count):
@@ -30,10 +32,10 @@ def visible_gpus(count):
 
 
 def take_gpu(names, folder=None):
-    """Take a GPU that no other job of this user has, and wait until there is one.
+    """Take a share of a GPU, one of those that the fewest jobs of this user have.
 
-    It is taken by a lock on a file, which the system releases when this process ends, however it
-    ends.
+    If all shares are taken, wait until one is free. It is taken by a lock on a file, which the
+    system releases when this process ends, however it ends.
 
     Parameters
     ----------
@@ -49,8 +51,9 @@ def take_gpu(names, folder=None):
     folder = Path(folder or tempfile.gettempdir())
     told = False
     while True:
-        for position, name in enumerate(names):
-            path = folder / f"blindspots-{os.getuid()}-gpu-{name.replace('/', '-')}.lock"
+        for share, (position, name) in itertools.product(range(SHARES), enumerate(names)):
+            file = f"blindspots-{os.getuid()}-gpu-{name.replace('/', '-')}-{share}.lock"
+            path = folder / file
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # open as long as the process
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

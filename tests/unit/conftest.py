@@ -32,7 +32,11 @@ def mlp(digits):
 
 def _trained(architecture, digits, decay):
     settings = {"max_evaluations": 200, "history": 20, "tolerance": 1e-4}
-    settings |= {"optimizer": "lbfgs", "weight_decay_convention": "half_l2"}
+    settings |= {
+        "optimizer": "lbfgs",
+        "preconditioner": "none",
+        "weight_decay_convention": "half_l2",
+    }
     network = build_network(architecture, (1, 8, 8), 10, seed=0)
     train_classifier(network, *digits, {**settings, "weight_decay": [decay]}, seed=0)
     return network.eval()

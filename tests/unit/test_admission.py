@@ -3,6 +3,7 @@
 import functools
 import re
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -533,17 +534,16 @@ class Gpu:
         return torch.zeros(3, 8, 8) if isinstance(rows, int) else torch.zeros(1, 3, 8, 8)
 
 
-@pytest.mark.parametrize(("free", "most"), [(100, 64), (129, 128), (255, 128), (0.1, 1)])
-def test_batches_on_a_gpu_fit_into_what_is_free(monkeypatch, free, most):
-    """In units of one image; torch's reserve counts as free, and sizes are powers of two."""
+@pytest.mark.parametrize("log2", [33, 37.1, 38.9])
+def test_batches_on_a_gpu_take_an_eighth_of_its_memory(monkeypatch, log2):
+    """Of all its memory, whatever is free, rounded down to a power of two."""
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Sigmoid(), nn.Flatten())
     size = KEPT * 3 * 4 * 64 * 4 + VECTORS * 3 * 64 * 4  # three layers of 4 x 8 x 8 numbers
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * free * size - 1000, 0))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3000)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2000)
+    properties = SimpleNamespace(total_memory=2**log2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     with frozen(network):
         model = admit(network, torch.rand(2, 3, 8, 8), gradients=True)
-        assert _share_of_a_batch(model, Gpu()) == 1 / most
+        assert _share_of_a_batch(model, Gpu()) == size / 2 ** (int(log2) - 3)
 
 
 def test_functions_without_layers_are_measured_by_what_they_keep():

@@ -74,6 +74,7 @@ def test_result_is_the_search_and_its_direction(case, result):
     """What is returned was found by the search or lies on the way there, by up to one step."""
     network, images, labels, targets = case
     objective = Objective(network, images.shape[1:], labels, targets)
+    objective.suit(images.flatten(1))
     _, distance = search(objective, images.flatten(1), 100, gamma=0.05, init_norm=None)
     searched = distance / np.sqrt(images[0].numel())
     assert (result.rms <= searched * (1 + 1e-6)).all()

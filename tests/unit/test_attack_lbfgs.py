@@ -568,7 +568,7 @@ def test_more_steps_to_start_from_where_classes_are_many():
     """With the square root of their number, and never fewer than for ten."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(20, 1, 4, 4, generator=generator)
-    for classes, steps in ((2, 20), (10, 20), (90, 60)):
+    for classes, steps in ((2, 15), (10, 15), (90, 60)):
         network = nn.Sequential(nn.Flatten(), nn.Linear(16, classes)).requires_grad_(False)
         network[1].weight.normal_(generator=generator)
         labels = network(images).argmax(1)

@@ -1064,7 +1064,13 @@ def test_training_that_diverges(root, tmp_path):
     training = {"optimizer": "lbfgs", "weight_decay_convention": "half_l2", "weight_decay": [1e300]}
     spec = {
         "architecture": {"kind": "softmax"},
-        "training": {**training, "max_evaluations": 5, "history": 5, "tolerance": 0.1},
+        "training": {
+            **training,
+            "preconditioner": "kronecker",
+            "max_evaluations": 5,
+            "history": 5,
+            "tolerance": 0.1,
+        },
         "split": {"of": "train"},
         "seed": 0,
         "device": "cpu",

@@ -154,10 +154,12 @@ class NoisyElsewhere(Noisy):
 
 
 LBFGS = {"optimizer": "lbfgs", "max_evaluations": 90, "history": 10, "tolerance": 1e-9}
+LBFGS |= {"preconditioner": "none"}
+WHITENED = {**LBFGS, "preconditioner": "kronecker"}
 ADAM = {"optimizer": "adam", "epochs": 4, "batch_size": 32, "learning_rate": 0.01}
 SGD = {"optimizer": "sgd", "epochs": 4, "batch_size": 32, "learning_rate": 0.1, "momentum": 0.9}
 CODE = {"sparsity_target": 0.1, "sparsity_weight": 3.0, "weight_decay": 3e-3}
-CODE |= {"max_evaluations": 70, "history": 20, "tolerance": 1e-9}
+CODE |= {"max_evaluations": 70, "history": 20, "tolerance": 1e-9, "preconditioner": "none"}
 MLP = {"kind": "mlp", "widths": [8], "activation": "sigmoid"}
 CASES = {
     "lbfgs": (MLP, LBFGS),
@@ -165,6 +167,16 @@ CASES = {
         {"kind": "autoencoder", "units": 12},
         {**LBFGS, "max_evaluations": 70, "pretraining": CODE},
     ),
+    "whitened": (MLP, WHITENED),
+    "whitened code": (
+        {"kind": "autoencoder", "units": 12},
+        {
+            **WHITENED,
+            "max_evaluations": 70,
+            "pretraining": {**CODE, "preconditioner": "kronecker"},
+        },
+    ),
+    "whitened, with noise": (Noisy, WHITENED),
     "adam": (MLP, ADAM),
     "sgd": (MLP, SGD),
     "dropout": (Noisy, ADAM),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from blindspots.attacks.chunks import VECTORS, WORKING_BYTES, _share_of_a_batch
-from blindspots.chunk import chunk_for
+from blindspots.chunk import chunk_for, chunk_of
 from blindspots.models.admission import admit
 from blindspots.models.state import frozen
 from blindspots.study.study import Study
@@ -32,10 +32,21 @@ def test_larger_images_are_fewer(shape, chunk):
     assert chunk_for(shape) == chunk
 
 
-@pytest.mark.parametrize(("given", "chunk"), [(None, 1000), (7, 7)])
+def test_a_gpu_takes_64_times_as_many():
+    assert [chunk_for(shape, "cuda") for shape in ((1, 8, 8), (3, 224, 224))] == [64000, 1024]
+
+
+def test_a_chunk_follows_the_images_unless_it_is_given():
+    images = torch.zeros(2, 3, 64, 64)
+    assert chunk_of("auto", images) == 128
+    assert chunk_of("auto", images.to("meta")) == 128  # of no known device
+    assert chunk_of(7, images) == 7
+
+
+@pytest.mark.parametrize(("given", "chunk"), [(None, "auto"), ("auto", "auto"), (7, 7)])
 def test_the_chunk_of_a_study_is_recorded(config, schema, reference, given, chunk):
     assert "chunk" not in config
-    config["chunk"] = given
+    config |= {} if given is None else {"chunk": given}
     study = Study(config, schema, reference, [])
     assert study.config["chunk"] == chunk
     specs = [json.loads(job.spec) for job in study.jobs]

@@ -54,8 +54,14 @@ def test_jobs_take_different_gpus_and_killed_ones_give_theirs_back(job):
     assert job("0", "1", "2")[1] == 0
 
 
+def test_jobs_share_gpus_evenly(job):
+    assert [job("0", "1")[1] for _ in range(5)] == [0, 1, 0, 1, 0]
+
+
 def test_a_job_waits_for_a_gpu_and_says_so(job, tmp_path, monkeypatch, caplog):
     holder, _ = job("0")
+    for _ in range(gpu_lock.SHARES - 1):
+        assert job("0")[1] == 0
     slept = []
 
     def sleep(seconds):

@@ -303,6 +303,20 @@ def test_settings_reach_only_the_models_that_use_them(changed_by):
     assert changed_by(edit) == set()
 
 
+def test_preconditioner_is_one_of_lbfgs(config, study_of):
+    """And of the code of an auto-encoder, which L-BFGS trains, whatever trains the classifier."""
+    config["training"]["preconditioner"] = "none"
+    config["models"]["AE400-10"]["training"] = {"optimizer": "sgd"}
+    study = study_of(config)
+    trained = {
+        name: study.model(name, 0).settings["training"] for name in ("softmax1", "conv", "AE400-10")
+    }
+    assert trained["softmax1"]["preconditioner"] == "none"
+    assert "preconditioner" not in trained["conv"]
+    assert "preconditioner" not in trained["AE400-10"]
+    assert trained["AE400-10"]["pretraining"]["preconditioner"] == "none"
+
+
 def test_dataset_changes_everything(config, changed_by):
     before = {"prepare_data", "collect_transfer", "plot_noise_examples figure7c"}
     changed = changed_by(lambda config: config.update(dataset="digits"))

@@ -8,20 +8,20 @@ import torch
 from scipy.optimize import minimize
 from torch import nn
 
+from blindspots.models import minimize as minimizers
 from blindspots.models import training
+from blindspots.models.minimize import add_weight_decay, minimize_lbfgs
 from blindspots.models.networks import SigmoidCode, build_network
-from blindspots.models.training import (
-    minimize_lbfgs,
-    train_classifier,
-    train_sparse_code,
-    weight_decay,
-)
+from blindspots.models.training import decay_rates, train_classifier, train_sparse_code
+from blindspots.models.whitening import Coordinates
 
 LBFGS = {"optimizer": "lbfgs", "max_evaluations": 100, "history": 10, "tolerance": 1e-5}
+LBFGS |= {"preconditioner": "none"}
+WHITENED = {**LBFGS, "preconditioner": "kronecker"}
 ADAM = {"optimizer": "adam", "epochs": 3, "batch_size": 32, "learning_rate": 0.01}
 SGD = {"optimizer": "sgd", "epochs": 3, "batch_size": 32, "learning_rate": 0.1, "momentum": 0.9}
 PRETRAINING = {"sparsity_target": 0.1, "sparsity_weight": 3.0, "weight_decay": 3e-3}
-PRETRAINING |= {"max_evaluations": 150, "history": 20, "tolerance": 1e-5}
+PRETRAINING |= {"max_evaluations": 150, "history": 20, "tolerance": 1e-5, "preconditioner": "none"}
 MLP = {"kind": "mlp", "widths": [8], "activation": "sigmoid"}
 
 
@@ -37,6 +37,12 @@ def trained(architecture, data, training, seed=0, decay=(1e-4,), **extra):
     settings = {"weight_decay_convention": "half_l2", "weight_decay": list(decay)}
     record = train_classifier(network, *data, {**settings, **training, **extra}, seed)
     return network, record
+
+
+def weight_decay(network, decays, convention):
+    """Return the weight decay by autograd."""
+    rates = decay_rates(network, decays, convention)
+    return sum(rate / 2 * weight.square().sum() for weight, rate in rates.items())
 
 
 def with_gradient(loss):
@@ -57,14 +63,13 @@ def gradient_in_blocks(monkeypatch, block, train):
     """Return loss and gradients of the first evaluation of a training in blocks of images."""
     found = {}
 
-    def first(parameters, loss_with_gradient, settings, stage):
-        parameters = list(parameters)
+    def first(coordinates, loss_with_gradient, settings, stage):
         value = loss_with_gradient()
-        found["values"] = [value.item(), *(p.grad.clone() for p in parameters)]
-        return {}
+        found["values"] = [value.item(), *(p.grad.clone() for p in coordinates.parameters)]
+        return {"evaluations": 1, "stopped_by": "tolerance"}
 
-    monkeypatch.setattr(training, "BLOCK", block)
-    monkeypatch.setattr(training, "minimize_lbfgs", first)
+    monkeypatch.setattr(training, "BLOCK", {"cpu": block})
+    monkeypatch.setattr(minimizers, "minimize_lbfgs", first)
     train()
     return found["values"]
 
@@ -103,7 +108,7 @@ def test_gradient_of_the_sparse_code_is_that_of_its_blocks(few, monkeypatch):
             gradient_in_blocks(
                 monkeypatch,
                 block,
-                lambda code=code: train_sparse_code(code, images, PRETRAINING),
+                lambda code=code: train_sparse_code(code, images, PRETRAINING, 0),
             )
         )
     for blocks, whole in zip(*found, strict=True):
@@ -117,7 +122,9 @@ def test_gradient_of_the_sparse_code_is_that_of_its_blocks(few, monkeypatch):
             moved.weight[3, 20] = code.weight[3, 20] + shift
         values.append(
             gradient_in_blocks(
-                monkeypatch, 64, lambda moved=moved: train_sparse_code(moved, images, PRETRAINING)
+                monkeypatch,
+                64,
+                lambda moved=moved: train_sparse_code(moved, images, PRETRAINING, 0),
             )[0]
         )
     slope = (values[1] - values[0]) / 2e-2
@@ -149,19 +156,33 @@ def two_layers():
 )
 def test_weight_decay_by_hand(two_layers, convention, decays, wanted):
     """Lambda / 2 sum w^2, or lambda sum w^2 / units; the biases do not count."""
-    assert weight_decay(two_layers, decays, convention).item() == pytest.approx(wanted)
+    for parameter in two_layers.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    rates = decay_rates(two_layers, decays, convention)
+    assert add_weight_decay(rates).item() == pytest.approx(wanted)
+    for parameter in two_layers.parameters():
+        added = rates.get(parameter, 0.0) * parameter.detach()
+        torch.testing.assert_close(parameter.grad, 1 + added)
+
+
+def test_weights_that_are_not_trained_decay_in_the_sum_alone(two_layers):
+    rates = decay_rates(two_layers, [0.1], "half_l2")
+    two_layers[0].weight.requires_grad_(False)
+    two_layers[2].weight.grad = torch.zeros(1, 2)
+    assert add_weight_decay(rates).item() == pytest.approx(0.05 * 19)
+    assert two_layers[0].weight.grad is None
 
 
 def test_weight_decay_counts_filters_as_units():
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4, 2))
     wanted = network[0].weight.square().sum() / 4 + network[2].weight.square().sum() / 2
-    found = weight_decay(network, [1.0], "per_unit")
+    found = add_weight_decay(decay_rates(network, [1.0], "per_unit"))
     torch.testing.assert_close(found, wanted)
 
 
 def test_wrong_number_of_decays_raises(two_layers):
     with pytest.raises(ValueError, match="3 weight decays for 2"):
-        weight_decay(two_layers, [1.0, 1.0, 1.0], "half_l2")
+        decay_rates(two_layers, [1.0, 1.0, 1.0], "half_l2")
 
 
 # L-BFGS ------------------------------------------------------------------------------------------
@@ -189,7 +210,7 @@ def quadratic():
 
 def test_quadratic_is_minimised(quadratic):
     parameter, loss, solution, smallest = quadratic
-    record = minimize_lbfgs([parameter], with_gradient(loss), settings())
+    record = minimize_lbfgs(Coordinates([parameter]), with_gradient(loss), settings())
     assert record["converged"] is True and record["stopped_by"] != "evaluations"
     assert record["loss"] == pytest.approx(smallest, rel=1e-9)
     torch.testing.assert_close(parameter.detach(), solution, rtol=1e-4, atol=1e-5)
@@ -209,7 +230,7 @@ def test_logistic_regression_is_that_of_scipy(few):
         return nn.functional.cross_entropy(network(images), labels) + decay
 
     limits = settings(max_evaluations=2000, tolerance=1e-9)
-    record = minimize_lbfgs(network.parameters(), with_gradient(loss), limits)
+    record = minimize_lbfgs(Coordinates(network.parameters()), with_gradient(loss), limits)
 
     x, one_hot = images.numpy(), np.eye(10)[labels.numpy()]
 
@@ -233,7 +254,9 @@ def test_logistic_regression_is_that_of_scipy(few):
 
 def test_too_few_evaluations_are_told(quadratic):
     parameter, loss, _, _ = quadratic
-    record = minimize_lbfgs([parameter], with_gradient(loss), settings(max_evaluations=5))
+    record = minimize_lbfgs(
+        Coordinates([parameter]), with_gradient(loss), settings(max_evaluations=5)
+    )
     assert record["converged"] is False and record["stopped_by"] == "evaluations"
     assert record["loss"] == pytest.approx(loss().item())
 
@@ -249,7 +272,7 @@ def test_evaluations_are_bounded_and_counted(limit, few):
         return nn.functional.cross_entropy(network(images), labels)
 
     record = minimize_lbfgs(
-        network.parameters(), with_gradient(loss), settings(max_evaluations=limit)
+        Coordinates(network.parameters()), with_gradient(loss), settings(max_evaluations=limit)
     )
     assert record["evaluations"] == len(calls)
     assert limit <= record["evaluations"] <= limit + 3
@@ -261,7 +284,7 @@ def test_loose_tolerance_stops_early(few):
     for tolerance in (0.5, 1e-9):
         network = build_network({"kind": "softmax"}, (1, 8, 8), 10, seed=0)
         record = minimize_lbfgs(
-            network.parameters(),
+            Coordinates(network.parameters()),
             with_gradient(
                 lambda network=network: (
                     nn.functional.cross_entropy(network(images), labels)
@@ -279,7 +302,7 @@ def test_start_at_the_minimum_is_converged(quadratic):
     parameter, loss, solution, smallest = quadratic
     with torch.no_grad():
         parameter.copy_(solution)
-    record = minimize_lbfgs([parameter], with_gradient(loss), settings())
+    record = minimize_lbfgs(Coordinates([parameter]), with_gradient(loss), settings())
     assert record["converged"] is True
     assert record["loss"] == pytest.approx(smallest, rel=1e-9)
 
@@ -287,14 +310,18 @@ def test_start_at_the_minimum_is_converged(quadratic):
 def test_parameters_without_gradient_stay(quadratic):
     parameter, loss, _, _ = quadratic
     frozen = nn.Parameter(torch.ones(2, dtype=torch.float64), requires_grad=False)
-    minimize_lbfgs([frozen, parameter], with_gradient(lambda: loss() + frozen.sum()), settings())
+    minimize_lbfgs(
+        Coordinates([frozen, parameter]), with_gradient(lambda: loss() + frozen.sum()), settings()
+    )
     assert torch.equal(frozen, torch.ones(2, dtype=torch.float64))
 
 
 # Classifiers -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("training", [LBFGS, ADAM, SGD], ids=["lbfgs", "adam", "sgd"])
+@pytest.mark.parametrize(
+    "training", [LBFGS, WHITENED, ADAM, SGD], ids=["lbfgs", "whitened", "adam", "sgd"]
+)
 def test_loss_falls(few, training):
     """From that of fresh weights, log 10 or so, with an optimiser's own record."""
     images, labels = few
@@ -304,14 +331,16 @@ def test_loss_falls(few, training):
     after = nn.functional.cross_entropy(network(images), labels).item()
     assert after < 0.95 * before
     assert record["evaluations"] > 0 and np.isfinite(record["loss"])
-    if training is LBFGS:
+    if training in (LBFGS, WHITENED):
         assert isinstance(record["converged"], bool)
     else:
         assert record["converged"] is None and record["stopped_by"] == "epochs"
         assert record["evaluations"] == 3 * 7  # 200 images in batches of 32
 
 
-@pytest.mark.parametrize("training", [LBFGS, ADAM, SGD], ids=["lbfgs", "adam", "sgd"])
+@pytest.mark.parametrize(
+    "training", [LBFGS, WHITENED, ADAM, SGD], ids=["lbfgs", "whitened", "adam", "sgd"]
+)
 def test_same_seed_same_bytes(few, training):
     """And another seed, another network."""
     one, same, other = (trained(MLP, few, training, seed)[0].state_dict() for seed in (1, 1, 2))
@@ -351,7 +380,7 @@ def test_mean_activation_moves_to_the_target(few, target):
     code = build_network({"kind": "autoencoder", "units": 20}, (1, 8, 8), 10, seed=0)[1]
     flat = few[0].flatten(1)
     before = code(flat).mean(0).detach()
-    record = train_sparse_code(code, few[0], {**PRETRAINING, "sparsity_target": target})
+    record = train_sparse_code(code, few[0], {**PRETRAINING, "sparsity_target": target}, 0)
     after = code(flat).mean(0).detach()
     assert (before - target).abs().mean() > 0.15
     assert (after - target).abs().max() < 0.05
@@ -361,7 +390,7 @@ def test_mean_activation_moves_to_the_target(few, target):
 def test_code_reconstructs(few):
     """Better than the mean image does, which is what a decoder without a code can say."""
     code = build_network({"kind": "autoencoder", "units": 20}, (1, 8, 8), 10, seed=0)[1]
-    record = train_sparse_code(code, few[0], PRETRAINING)
+    record = train_sparse_code(code, few[0], PRETRAINING, 0)
     flat = few[0].flatten(1)
     mean_error = 0.5 * (flat - flat.mean(0)).square().sum().item() / len(flat)
     assert record["loss"] < 0.9 * mean_error
@@ -371,7 +400,7 @@ def test_code_is_frozen_before_the_classifier_is_trained(few):
     """Its weights are those of pretraining alone, whatever the classifier's training."""
     architecture = {"kind": "autoencoder", "units": 12}
     alone = build_network(architecture, (1, 8, 8), 10, seed=0)[1]
-    train_sparse_code(alone, few[0], PRETRAINING)
+    train_sparse_code(alone, few[0], PRETRAINING, 0)
     network, record = trained(architecture, few, LBFGS, pretraining=PRETRAINING)
     code = network[1]
     assert isinstance(code, SigmoidCode)
@@ -410,7 +439,7 @@ def test_what_a_network_draws_follows_from_the_seed(few):
     assert not torch.equal(weights(0), weights(1))
 
 
-@pytest.mark.parametrize("settings", [SGD, LBFGS])
+@pytest.mark.parametrize("settings", [SGD, LBFGS, WHITENED])
 def test_network_without_layers_that_decay(few, settings):
     class Own(nn.Module):
         def __init__(self):
@@ -426,7 +455,7 @@ def test_network_without_layers_that_decay(few, settings):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("settings", [SGD, LBFGS])
+@pytest.mark.parametrize("settings", [SGD, LBFGS, WHITENED])
 def test_network_without_weights_to_train(few, settings, frozen):
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10) if frozen else nn.AvgPool1d(6))
     network.requires_grad_(False)
@@ -435,7 +464,14 @@ def test_network_without_weights_to_train(few, settings, frozen):
         train_classifier(network, *few, {**decay, **settings}, 0)
 
 
-@pytest.mark.parametrize("settings", [{**SGD, "epochs": 50}, {**LBFGS, "max_evaluations": 900}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {**SGD, "epochs": 50},
+        {**LBFGS, "max_evaluations": 900},
+        {**WHITENED, "max_evaluations": 900},
+    ],
+)
 def test_divergence_ends_training_at_once(few, settings):
     """A loss that is not a number does not become one again."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))

@@ -279,7 +279,7 @@ EDITS = {
             "A seed 0, B seed 0, C seed 0: the code of the step",
         ),
         "training": (
-            coded("models/training.py", "BETWEEN_TESTS = 20", "BETWEEN_TESTS = 10"),
+            coded("models/minimize.py", "BETWEEN_TESTS = 20", "BETWEEN_TESTS = 10"),
             FROM_TRAINING,
             "A seed 0, B seed 0, C seed 0: the code of the step",
         ),

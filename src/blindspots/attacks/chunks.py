@@ -17,8 +17,8 @@ NEAREST = "nearest"
 # waits for memory that is not in the cache, or that the operating system has to clear first.
 BATCH_BYTES = 2**25
 # What a forward and backward pass take in units of what is kept in between, and an attack's buffers
-# in units of an image; of both on a CPU, and on a GPU as a share of the memory to spare.
-KEPT, VECTORS, WORKING_BYTES, GPU_SHARE = 3, 80, 2**31, 0.5
+# in units of an image; of both on a CPU, and on a GPU as a share of its memory: four jobs fit.
+KEPT, VECTORS, WORKING_BYTES, GPU_SHARE = 3, 80, 2**31, 1 / 8
 
 
 def attack_in_chunks(solve, model, images, labels, targets, chunk):
@@ -101,9 +101,9 @@ def _share_of_a_batch(model, images):
     It takes `KEPT` times what the network keeps for its gradient, and `VECTORS` vectors of the
     attack, each as large as the image. On a CPU all that stays within `WORKING_BYTES`, whatever the
     chunk, and what the layers return for a batch within `BATCH_BYTES`. On a GPU the largest batch
-    is the fastest, as long as it fits: it takes at most `GPU_SHARE` of the memory that is free or
-    that torch has to spare; its size is rounded down to a power of two, so that a little more or
-    less free memory mostly changes no result.
+    is the fastest, as long as it fits: it takes at most `GPU_SHARE` of all its memory, rounded down
+    to a power of two. What other jobs take at the moment counts for nothing: it would change the
+    last bits of a result.
     """
     if images.device.type not in ("cpu", "cuda"):
         return 0.0
@@ -111,10 +111,8 @@ def _share_of_a_batch(model, images):
     size = KEPT * kept + VECTORS * images[0].nbytes
     if images.device.type == "cpu":
         return max(model.bytes / BATCH_BYTES, size / WORKING_BYTES)
-    free, _ = torch.cuda.mem_get_info(images.device)
-    spare = torch.cuda.memory_reserved(images.device) - torch.cuda.memory_allocated(images.device)
-    most = GPU_SHARE * (free + spare) / size
-    return 0.5 ** int(math.log2(max(1, most)))
+    memory = torch.cuda.get_device_properties(images.device).total_memory
+    return size / 2 ** math.floor(math.log2(GPU_SHARE * memory))
 
 
 def _solve_chunk(solve, model, images, labels, targets):
@@ -122,7 +120,10 @@ def _solve_chunk(solve, model, images, labels, targets):
     flat = images.flatten(1)
     origin = flat.clone()
     objective.suit(origin)
-    best, distance, residual, evaluations = solve(objective, origin)
+    found = solve(objective, origin)
+    if objective.trouble():
+        found = solve(objective, origin)
+    best, distance, residual, evaluations = found
     best = torch.where(torch.isfinite(distance)[:, None], best, flat).view_as(images)
     looked = best.clone()
     logits = model(looked)

@@ -1,11 +1,13 @@
 """Cutting planes: smallest perturbations where the decision boundary has kinks."""
 
 import math
+from functools import partial
 
 import torch
 
 from blindspots.attacks.objective import has_margin
 from blindspots.attacks.projection import dot, moved, projection_multipliers
+from blindspots.optim.replay import repeat
 
 CUTS = 10  # linearisations that are kept
 FIRST_SLACK, LAST_SLACK = 0.3, 1e-3  # aimed beyond each cut, relative to ||gradient|| ||r||
@@ -43,14 +45,11 @@ def cutting_planes(objective, origin, start, distance, steps):
     distance : torch.Tensor, shape (B,)
     """
     rows, size = origin.shape
-    gradients = origin.new_zeros(rows, CUTS, size)
-    bounds = origin.new_zeros(rows, CUTS)
-    multipliers = origin.new_zeros(rows, CUTS)
-    norms = origin.new_zeros(rows, CUTS)
-    memory = torch.empty_like(gradients).view(-1)
-    best, point = start, start
-    generator = torch.Generator().manual_seed(0)
-    for step in range(steps):
+    noisy = min(steps, math.ceil(NOISY * steps))  # steps that have noise
+    slacks, loudness, noise = _schedules(steps, noisy, origin)
+    memory = origin.new_empty(rows * CUTS * size)
+
+    def cut(point, best, distance, gradients, bounds, norms, multipliers, step, noisy=False):
         margin, gradient, _ = objective.margins_and_gradients(point, 1)
         perturbation = point - origin
         length = perturbation.norm(dim=1)
@@ -58,26 +57,40 @@ def cutting_planes(objective, origin, start, distance, steps):
         shorter = able & (length < distance * (1 - 0.1 * LAST_SLACK))
         best = torch.where(shorter[:, None], point, best)
         distance = torch.where(shorter, length, distance)
+        norm, bound = gradient.norm(dim=2), dot(perturbation, gradient) - margin
+        void = ~(norm + bound).isfinite()
+        if objective.in_trouble(void):  # a gradient that is not a number cuts nothing off
+            gradient = gradient.masked_fill(void[:, :, None], 0)
+            norm, bound = norm.masked_fill(void, 0), bound.masked_fill(void, 0)
         slot = step % CUTS
-        gradients[:, slot] = gradient[:, 0]
-        norms[:, slot] = gradient[:, 0].norm(dim=1)
-        bounds[:, slot] = (dot(perturbation, gradient) - margin)[:, 0]
-        multipliers[:, slot] = 0
-        void = ~(norms[:, slot] + bounds[:, slot]).isfinite()
-        if bool(void.any()):  # a gradient that is not a number cuts nothing off
-            objective.careful = True
-            for part in (gradients, norms, bounds):
-                part[void, slot] = 0
-        share = step / max(steps - 1, 1)
-        slack = FIRST_SLACK * (LAST_SLACK / FIRST_SLACK) ** share
+        for kept, new in ((gradients, gradient), (norms, norm), (bounds, bound)):
+            kept.index_copy_(1, slot, new)
         scale = torch.where(distance.isfinite(), distance, length.nan_to_num(1.0))[:, None]
-        aims = bounds + slack * norms * scale
-        multipliers = projection_multipliers(
-            origin, gradients, aims, multipliers if step else None, memory
-        )
+        aims = bounds + slacks.index_select(0, step) * norms * scale
+        if multipliers is not None:
+            multipliers = multipliers.index_fill(1, slot, 0)
+        multipliers = projection_multipliers(origin, gradients, aims, multipliers, memory)
         point = moved(origin, gradients, multipliers)
-        loudness = FIRST_NOISE * (1 - step / (NOISY * steps))
-        if loudness > 0:
-            noise = torch.randn(size, generator=generator).to(origin) / math.sqrt(size)
-            point = point.addcmul_(scale, noise, value=loudness).clamp_(0, 1)
+        if noisy:
+            scale = scale * loudness.index_select(0, step)
+            point = point.addcmul_(scale, noise.index_select(0, step)).clamp_(0, 1)
+        return point, best, distance, gradients, bounds, norms, multipliers, step + 1
+
+    gradients, bounds = origin.new_zeros(rows, CUTS, size), origin.new_zeros(rows, CUTS)
+    step = torch.zeros(1, dtype=torch.int64, device=origin.device)
+    state = start, start, distance, gradients, bounds, torch.zeros_like(bounds), None, step
+    state = cut(*state, noisy=noisy > 0)
+    state = repeat(partial(cut, noisy=True), state, noisy - 1)
+    _, best, distance, *_ = repeat(cut, state, steps - max(noisy, 1))
     return best, distance
+
+
+def _schedules(steps, noisy, like):
+    """Return the slack (steps,), loudness (noisy,) and noise (noisy, n) of steps."""
+    shares = [step / max(steps - 1, 1) for step in range(steps)]
+    slacks = [FIRST_SLACK * (LAST_SLACK / FIRST_SLACK) ** share for share in shares]
+    loudness = [FIRST_NOISE * (1 - step / (NOISY * steps)) for step in range(noisy)]
+    generator, size = torch.Generator().manual_seed(0), like.shape[1]
+    noise = torch.stack([torch.randn(size, generator=generator) for _ in range(noisy)])
+    noise = noise.to(like) / math.sqrt(size)
+    return like.new_tensor(slacks), like.new_tensor(loudness), noise

@@ -13,6 +13,7 @@ import torch
 from blindspots.attacks.chunks import attack_in_chunks, check_options
 from blindspots.attacks.objective import SUCCESS_MARGIN
 from blindspots.attacks.polish import certificate, polish
+from blindspots.optim.replay import put_rows, repeat
 
 SHORTEST = 1e-12  # of perturbations: shorter ones are lengthened as if they were as long
 # Length of the last gradient step; the first is 1, along a cosine between them.
@@ -117,46 +118,64 @@ def search(objective, origin, steps, gamma, init_norm):
     best : torch.Tensor, shape (B, n)
     distance : torch.Tensor, shape (B,)
     """
-    point = origin.clone()
     farthest = torch.maximum(origin, 1 - origin).norm(dim=1)
-    best, distance = torch.zeros_like(origin), torch.full_like(farthest, torch.inf)
     grey = 0.5 - origin  # where there is no gradient, the way out
-    missed = torch.zeros_like(distance, dtype=torch.bool)
-    for step in range(steps):
-        known = objective.clean if step == 0 else None
-        gradient, margin = known or objective.gradient_and_margin(point)
+    sizes, changes = _schedules(steps, origin)
+
+    def go_on(gradient, margin, perturbation, best, distance, norm, missed, step):
         # In place from here: a pass over the pixels takes a tenth of what the network does.
-        perturbation = point.sub_(origin)
         steepness, length = gradient.norm(dim=1), perturbation.norm(dim=1)
         # Near the boundary the margin is up to four times as steep as the loss. A gradient that is
         # no number says nothing about a margin that is one.
         success = margin > ((4 * SUCCESS_MARGIN) * (steepness * length)).nan_to_num_(0.0)
         shorter = success & (length < distance)
-        rows = shorter.nonzero()[:, 0]
-        best.index_copy_(0, rows, perturbation.index_select(0, rows))
+        put_rows(best, shorter, perturbation)
         distance = torch.where(shorter, length, distance)
         lost = ~((steepness > 0) & steepness.isfinite())
-        if step == 0:
+        if norm is None:
             norm = _first_norm(init_norm, margin, steepness, farthest)
-        if bool(lost.any()):
-            objective.careful = True
+            missed = torch.zeros_like(lost)
+        else:
+            missed = missed | ~success
+        if objective.in_trouble(lost):
             # Before a success towards mid-grey; after one along the perturbation itself.
             away = torch.where(success[:, None], perturbation, grey)
             gradient = torch.where(lost[:, None], -away, gradient)
             steepness = torch.where(lost, away.norm(dim=1).clamp_min(SHORTEST), steepness)
-        cosine = (1 + math.cos(math.pi * step / steps)) / 2
-        size = LAST_STEP + (1 - LAST_STEP) * cosine
-        perturbation.addcmul_(gradient, (-size / steepness)[:, None])
+        length = steepness.reciprocal() * -sizes.index_select(0, step)
+        perturbation.addcmul_(gradient, length[:, None])
         # Larger until a row has succeeded and failed: until then little is known of its distance.
-        missed |= ~success if step else False
-        settled = missed & distance.isfinite()
-        fading = LAST_GAMMA + (1 - LAST_GAMMA) * cosine
-        change = gamma * (UNSETTLED + (fading - UNSETTLED) * settled.to(norm.dtype))
+        settled = (missed & distance.isfinite()).to(norm.dtype)
+        change = gamma * (UNSETTLED + changes.index_select(0, step) * settled)
         factor = 1 + torch.where(success, -change, change)
         norm = torch.minimum(factor.mul_(norm), farthest)
         scale = norm / perturbation.norm(dim=1).clamp_min_(SHORTEST)
         point = torch.addcmul(origin, perturbation, scale[:, None], out=perturbation).clamp_(0, 1)
+        return point, best, distance, norm, missed, step + 1
+
+    def next_step(point, *state):
+        gradient, margin = objective.gradient_and_margin(point)
+        return go_on(gradient, margin, point.sub_(origin), *state)
+
+    best, distance = torch.zeros_like(origin), torch.full_like(farthest, torch.inf)
+    if not steps:
+        return origin.clone(), distance
+    step = torch.zeros(1, dtype=torch.int64, device=origin.device)
+    gradient, margin = objective.clean or objective.gradient_and_margin(origin)
+    state = go_on(gradient, margin, torch.zeros_like(origin), best, distance, None, None, step)
+    _, best, distance, *_ = repeat(next_step, state, steps - 1)
     return best.add_(origin).clamp_(0, 1), distance
+
+
+def _schedules(steps, like):
+    """Return for each step the length of the gradient step, and by how much gamma has changed.
+
+    The latter is the share of gamma where a row is settled, less `UNSETTLED`.
+    """
+    cosines = [(1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
+    sizes = [LAST_STEP + (1 - LAST_STEP) * cosine for cosine in cosines]
+    changes = [LAST_GAMMA + (1 - LAST_GAMMA) * cosine - UNSETTLED for cosine in cosines]
+    return like.new_tensor(sizes), like.new_tensor(changes)
 
 
 def _first_norm(init_norm, margin, steepness, farthest):

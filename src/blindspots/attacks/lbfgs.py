@@ -17,10 +17,11 @@ from blindspots.attacks.polish import polish
 from blindspots.optim.lbfgsb import BoxedDescent
 
 TOLERANCE = 1e-2  # projected gradient, relative to the pull of the norm, at which a c is settled
-START_STEPS = 20  # of the DDN start, for ten classes
+START_STEPS, MANY_START_STEPS = 15, 20  # of the DDN start, for ten classes, and in units of more
 START_GAMMA = 0.1  # of the DDN start: coarse, since it is not the end
 SMALLEST_C, LARGEST_C = 1e-12, 1e12  # whose products with distances stay in the range
-RESCUE_INNER_EVALUATIONS = 4  # where the search failed, c is lowered faster
+# Where the search has failed: at least so many, and c is lowered faster.
+RESCUE_EVALUATIONS, RESCUE_INNER_EVALUATIONS = 6, 4
 
 
 def lbfgs(
@@ -30,7 +31,7 @@ def lbfgs(
     *,
     targets=None,
     start_steps=None,
-    evaluations=6,
+    evaluations=3,
     inner_evaluations=4,
     pairs=3,
     polish_steps=10,
@@ -51,11 +52,12 @@ def lbfgs(
         The wrong label to reach; ``"nearest"``: every wrong label is tried and the closest kept;
         None: untargeted.
     start_steps : int, optional
-        Steps of DDN to start from; 0 to start from the image itself; None: 20 for ten classes or
-        fewer, and with the square root of their number more (200 for a thousand).
+        Steps of DDN to start from; 0 to start from the image itself; None: 15 for ten classes or
+        fewer, of more with the square root of their number (200 for a thousand).
     evaluations : int
         Forward and backward passes of the search on c; an image that has not succeeded by then
-        gets as many again with a far lower c, and once more from a mid-grey start.
+        gets as many again, and no fewer than six, with a far lower c, and once more from a mid-grey
+        start.
     inner_evaluations : int
         The most passes before c is changed.
     pairs : int
@@ -95,6 +97,7 @@ def lbfgs(
             objective, origin, start, distance, evaluations, inner_evaluations, pairs
         )
         used = torch.full_like(distance, steps + evaluations + 1, dtype=torch.int64)
+        rescue = max(evaluations, RESCUE_EVALUATIONS)
         # Where that failed: with c far lower, then from mid-grey too, out of a flat region.
         for start in (origin, torch.full_like(origin, 0.5)):
             missed = torch.isinf(distance).nonzero()[:, 0]
@@ -105,12 +108,12 @@ def lbfgs(
                 origin[missed],
                 start[missed],
                 distance[missed],
-                evaluations,
+                rescue,
                 RESCUE_INNER_EVALUATIONS,
                 pairs,
                 factor=1e-3,
             )
-            used[missed] += evaluations + 1
+            used[missed] += rescue + 1
         best, distance, residual, polishing = polish(
             objective,
             origin,
@@ -127,7 +130,7 @@ def lbfgs(
 
 def start_steps_for(classes):
     """Return the steps of DDN to start from where none are given."""
-    return round(START_STEPS * max(1, math.sqrt(classes / 10)))
+    return round(MANY_START_STEPS * math.sqrt(classes / 10)) if classes > 10 else START_STEPS
 
 
 def _search(objective, origin, start, distance, evaluations, inner_evaluations, pairs, factor=1.0):

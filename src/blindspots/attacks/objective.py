@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from blindspots.optim.replay import anywhere, on_gpu
+
 # A success keeps each binding margin this far above zero, relative to the margin's gradient times
 # the length of the perturbation: logits move by a few 1e-6 with the batch size, and a point on the
 # boundary itself could flip when it is evaluated again.
@@ -46,6 +48,7 @@ class Objective:
         self.model, self.shape, self.labels, self.targets = model, shape, labels, targets
         self.scale = self.size = self.clean = self.classes = None
         self.careful = False
+        self._trouble = labels.new_zeros((), dtype=torch.bool) if on_gpu(labels) else None
         self.reference = (labels if targets is None else targets)[:, None]  # (B, 1)
         self._minus_one = torch.full(self.reference.shape, -1.0, device=labels.device)
 
@@ -53,10 +56,29 @@ class Objective:
         """Return the objective of the rows of an index tensor only."""
         targets = None if self.targets is None else self.targets[keep]
         some = Objective(self.model, self.shape, self.labels[keep], targets)
-        some.careful, some.classes = self.careful, self.classes
+        some.careful, some.classes, some._trouble = self.careful, self.classes, self._trouble
         some.scale = None if self.scale is None else self.scale[keep]
         some.size = None if self.size is None else self.size[keep]
         return some
+
+    def in_trouble(self, lost):
+        """Tell whether rows (B,) whose gradient is of no use must be seen to, and take care.
+
+        On a GPU, which would have to be waited for, they are noted, and seen to only by an
+        objective that is careful: after all has been done, `trouble` tells whether to do it again.
+        """
+        if self._trouble is not None:
+            self._trouble |= lost.any()
+            return self.careful
+        found = bool(lost.any())
+        self.careful |= found
+        return found
+
+    def trouble(self):
+        """Tell whether there has been trouble that was not seen to; from now on it will be."""
+        missed = self._trouble is not None and not self.careful and bool(self._trouble)
+        self.careful |= missed
+        return missed
 
     def suit(self, origin):
         """Look at the clean images (B, n): choose scale and care, and keep what was seen there."""
@@ -151,7 +173,7 @@ class Objective:
             slope = torch.zeros_like(z).scatter_(1, winner, 1.0)
             # Nobody but the strongest competitor is above the target.
             near = z.gather(1, self.reference) >= second
-            if not bool(near.all()):  # soon it is everywhere
+            if anywhere(~near):  # soon nowhere
                 slope = torch.where(near, slope, log_softmax(z).exp_())
             slope.scatter_add_(1, self.reference, self._minus_one.to(slope))
         return self._backward(logits, points, slope), self._smallest_margin(z, top), z
@@ -167,7 +189,10 @@ class Objective:
     def _backward(self, logits, points, slope):
         if self.careful:
             _let_zero_win(logits)
-        return torch.autograd.grad(logits, points, slope)[0]
+        with torch.enable_grad():
+            # The gradient of a vector would have torch load sympy, which takes long.
+            total = logits.flatten().dot(slope.flatten())
+        return torch.autograd.grad(total, points)[0]
 
     def _smallest_margin(self, z, top):
         own = z.gather(1, self.reference)

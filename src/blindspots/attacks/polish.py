@@ -13,6 +13,7 @@ from blindspots.attacks.projection import (
     where_inside,
 )
 from blindspots.optim.anderson import AndersonMixing
+from blindspots.optim.replay import on_gpu
 
 # Margins up to this share of (gradient norm x perturbation length) count as binding.
 BINDING = 1e-3
@@ -187,12 +188,20 @@ def _walk(objective, origin, start, distance, steps, first, followed):
     movement, binding = torch.zeros_like(distance), torch.zeros_like(evaluations)
     rows = torch.arange(len(origin), device=origin.device)
     state = _State(objective, origin, start, distance, origin.new_zeros(len(origin), count))
+    there = torch.zeros_like(distance, dtype=torch.bool)
     for step in range(steps + 1):
         state.look(followed if step else first, memory)
         evaluations[rows] += state.evaluated
-        movement[rows] = state.moves / state.length.clamp_min(1e-30)
+        moves = state.moves / state.length.clamp_min(1e-30)
         binding[rows] = binding[rows].maximum((state.multipliers > 0).sum(1))
-        done = state.arrived | ((movement[rows] > LOST) & (step == LOST_AFTER))
+        done = state.arrived | ((moves > LOST) & (step == LOST_AFTER))
+        if on_gpu(origin):  # it would have to be waited for: all go on, to no harm
+            movement = torch.where(there, movement, moves)
+            there |= done
+            if step < steps:
+                state.move()
+            continue
+        movement[rows] = moves
         going = (~done).nonzero()[:, 0]
         if step == steps or len(going) <= (1 - LEAVING_SHARE) * len(rows):
             best[rows], distance[rows] = state.best, state.distance
@@ -201,6 +210,8 @@ def _walk(objective, origin, start, distance, steps, first, followed):
             rows = rows[going]
             state.select(going)
         state.move()
+    if on_gpu(origin):
+        best, distance = state.best, state.distance
     return best, distance, movement, binding, evaluations
 
 
@@ -247,8 +258,7 @@ class _State:
         self.image = moved(self.origin, gradients, found)
         self.length, self.moves = length, (self.image - self.point).norm(dim=1)
         lost = ~self.moves.isfinite()
-        if bool(lost.any()):  # a gradient that is not a number leads nowhere
-            self.objective.careful = True
+        if self.objective.in_trouble(lost):  # a gradient that is not a number leads nowhere
             self.point = torch.where(self.point.isfinite(), self.point, self.origin)
             self.image = torch.where(lost[:, None], self.point, self.image)
             self.multipliers = torch.where(lost[:, None], 0, self.multipliers)

@@ -81,6 +81,23 @@ class SigmoidCode(nn.Module):
         return torch.sigmoid(nn.functional.linear(images, self.weight, self.bias))
 
 
+def placed(network, kind, device):
+    """Return a network on a device, in the layout that is fastest there.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        As `build_network` returns it.
+    kind : str
+        Of its architecture.
+    device : torch.device
+    """
+    network = network.to(device)
+    if kind == "conv" and device.type != "cpu":
+        network = network.to(memory_format=torch.contiguous_format)
+    return network
+
+
 def _softmax(architecture, shape, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(_size(shape), classes))
 
@@ -107,7 +124,7 @@ def _conv(architecture, shape, classes):
     units = architecture["units"]
     layers += [nn.Flatten(), nn.Linear(channels * height * width, units), nn.ReLU()]
     network = nn.Sequential(*layers, nn.Linear(units, classes))
-    # A quarter less time on a CPU, above all in the pooling.
+    # A quarter less time on a CPU, above all in the pooling (on a GPU thrice as much: `placed`).
     return network.to(memory_format=torch.channels_last)
 
 

@@ -34,6 +34,16 @@ class Stage:
         restore_random_state(state["random"], self._device())
         return state["position"]
 
+    def finished(self):
+        """Return the record that the position of an ended stage holds, networks restored, or None.
+
+        Of a stage that has not ended nothing is restored.
+        """
+        state = self.checkpoint.load(self.name)
+        if state is None or "record" not in state["position"]:
+            return None
+        return self.resume(None)["record"]
+
     def save(self, position, force=False, **parts):
         """Save networks, random state, parts and a position: plain values, by name."""
         self.checkpoint.save(

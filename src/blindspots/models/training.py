@@ -1,24 +1,21 @@
-"""Training of classifiers: cross-entropy with quadratic weight decay, by L-BFGS, Adam or SGD."""
-
-import logging
-import math
+"""Training of classifiers and sparse codes: their losses, with quadratic weight decay."""
 
 import torch
 from torch import nn
 
 from blindspots.checkpoint import NO_CHECKPOINT
+from blindspots.models.minimize import Loss, minimize_stochastic, minimize_to_convergence
 from blindspots.models.networks import SigmoidCode, linear_layers
-from blindspots.models.stage import NO_STAGE, Stage
-from blindspots.progress import Progress
+from blindspots.models.whitening import random_signs
 from blindspots.seeding import seeded
 
-LOG = logging.getLogger(__name__)
-EVALUATIONS_BETWEEN_TESTS = 20  # L-BFGS iterations between two tests for convergence
-BLOCK = 4000  # images of a full batch that pass together: their activations stay in the cache
+# Images of a full batch that pass together: on a CPU their activations stay in the cache, on a GPU
+# the memory is bounded.
+BLOCK = {"cpu": 4000, "cuda": 10000}
 
 
-def weight_decay(network, decays, convention):
-    """Return the quadratic weight decay of a network; biases do not decay.
+def decay_rates(network, decays, convention):
+    """Return by how much each weight decays: the loss has rate / 2 * sum w^2; biases do not decay.
 
     Parameters
     ----------
@@ -31,21 +28,24 @@ def weight_decay(network, decays, convention):
 
     Returns
     -------
-    torch.Tensor, scalar
+    dict of torch.nn.Parameter to float
+
+    Raises
+    ------
+    ValueError
+        If there are neither one nor as many decays as layers, or if no weight can be trained.
     """
     layers = linear_layers(network)
     if len(decays) == 1:
         decays = decays * len(layers)
     if len(decays) != len(layers):
         raise ValueError(f"{len(decays)} weight decays for {len(layers)} trainable layers")
-    parameters = list(network.parameters())
-    if not any(parameter.requires_grad for parameter in parameters):
+    if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ValueError("the network has no weights to train, or all of them are frozen")
-    total = torch.zeros((), device=parameters[0].device)
-    for decay, layer in zip(decays, layers, strict=True):
-        factor = decay / 2 if convention == "half_l2" else decay / layer.weight.shape[0]
-        total = total + factor * layer.weight.square().sum()
-    return total
+    return {
+        layer.weight: decay if convention == "half_l2" else 2 * decay / layer.weight.shape[0]
+        for decay, layer in zip(decays, layers, strict=True)
+    }
 
 
 def train_classifier(network, images, labels, training, seed, checkpoint=NO_CHECKPOINT):
@@ -78,7 +78,8 @@ def _train(network, images, labels, training, seed, checkpoint):
     record = {}
     codes = [m for m in network.modules() if isinstance(m, SigmoidCode)]
     for code in codes:
-        record["pretraining"] = train_sparse_code(code, images, training["pretraining"], checkpoint)
+        settings = training["pretraining"]
+        record["pretraining"] = train_sparse_code(code, images, settings, seed, checkpoint)
         code.requires_grad_(False)
     head = network
     if codes:  # the code is frozen and comes first: compute it once
@@ -86,28 +87,32 @@ def _train(network, images, labels, training, seed, checkpoint):
             images = codes[0](images.flatten(1))
         head = network[-1]
 
-    def decay():
-        return weight_decay(head, training["weight_decay"], training["weight_decay_convention"])
+    def of_batch(x, y):
+        return nn.functional.cross_entropy(head(x), y)
 
-    def loss(x, y):
-        return nn.functional.cross_entropy(head(x), y) + decay()
+    block = BLOCK[images.device.type]
 
-    def full_batch():
-        total = _backward(decay())
-        for x, y in zip(images.split(BLOCK), labels.split(BLOCK), strict=True):
+    def of_all():
+        total = torch.zeros((), device=images.device)
+        for x, y in zip(images.split(block), labels.split(block), strict=True):
             error = nn.functional.cross_entropy(head(x), y, reduction="sum")
             total += _backward(error / len(images))
         return total
 
-    decay()  # refuses a network that cannot be trained
-    stage = Stage(checkpoint, "training", head)
-    if training["optimizer"] == "lbfgs":
-        record |= minimize_lbfgs(head.parameters(), full_batch, training, stage)
-    else:
-        record |= _minimize_stochastic(
-            head.parameters(), loss, images, labels, training, seed, stage
-        )
-    return record
+    def probe(x, generator):
+        logits = head(x)
+        root = logits.detach().softmax(1).sqrt()
+        noise = root * random_signs(logits, generator)
+        # Their covariance is that of the residuals of labels drawn from the model, without the
+        # rare large ones.
+        residuals = noise - root.square() * noise.sum(1, keepdim=True)
+        return (logits * residuals).sum()
+
+    rates = decay_rates(head, training["weight_decay"], training["weight_decay_convention"])
+    loss = Loss(of_all, of_batch, probe, rates)
+    lbfgs = training["optimizer"] == "lbfgs"
+    minimize = minimize_to_convergence if lbfgs else minimize_stochastic
+    return record | minimize(head, loss, images, labels, training, seed, checkpoint, "training")
 
 
 def _backward(part):
@@ -117,7 +122,7 @@ def _backward(part):
     return part.detach()
 
 
-def train_sparse_code(code, images, pretraining, checkpoint=NO_CHECKPOINT):
+def train_sparse_code(code, images, pretraining, seed, checkpoint=NO_CHECKPOINT):
     """Train a sigmoid code as a sparse auto-encoder with a sigmoid decoder, by L-BFGS.
 
     Mean over images of half the squared reconstruction error, plus ``sparsity_weight`` times the
@@ -129,14 +134,16 @@ def train_sparse_code(code, images, pretraining, checkpoint=NO_CHECKPOINT):
     code : SigmoidCode
     images : torch.Tensor of float32, shape (N, ...)
     pretraining : dict
-        The three numbers named above and L-BFGS settings.
+        The three numbers named above, ``preconditioner`` and L-BFGS settings.
+    seed : int
+        Of the draws of the start and of the whitening.
     checkpoint
         As for `train_classifier`.
 
     Returns
     -------
     dict
-        As from `minimize_lbfgs`.
+        As from `blindspots.models.minimize.minimize_to_convergence`.
     """
     flat = images.flatten(1)
     units, inputs = code.weight.shape
@@ -144,147 +151,41 @@ def train_sparse_code(code, images, pretraining, checkpoint=NO_CHECKPOINT):
     nn.init.xavier_uniform_(decoder.weight, generator=torch.Generator().manual_seed(units))
     nn.init.zeros_(decoder.bias)
     decoder.to(flat.device)  # now: the draws are the CPU's
+    network = nn.Sequential(code, decoder, nn.Sigmoid())
     target = pretraining["sparsity_target"]
-    stage = Stage(checkpoint, "pretraining", code, decoder)
-    position = stage.resume({})
-    if "record" in position:
-        return position["record"]
 
-    def full_batch():
-        with torch.no_grad():
-            sums = sum(code(x).sum(0) for x in flat.split(BLOCK))
-        mean = (sums / len(flat)).clamp_(1e-6, 1 - 1e-6).requires_grad_(True)
+    def penalty(mean):
+        mean = mean.clamp(1e-6, 1 - 1e-6)
         divergence = (
             target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()
         )
-        penalty = _backward(pretraining["sparsity_weight"] * divergence.sum())
-        size = code.weight.square().sum() + decoder.weight.square().sum()
-        total = penalty + _backward(pretraining["weight_decay"] / 2 * size)
-        for x in flat.split(BLOCK):
-            hidden = code(x)
-            error = 0.5 * (torch.sigmoid(decoder(hidden)) - x).square().sum() / len(flat)
+        return pretraining["sparsity_weight"] * divergence.sum()
+
+    def squares(hidden, x):
+        return 0.5 * (torch.sigmoid(decoder(hidden)) - x).square().sum()
+
+    def of_batch(x, _):
+        hidden = code(x)
+        return squares(hidden, x) / len(x) + penalty(hidden.mean(0))
+
+    def of_all():
+        blocks = flat.split(BLOCK[flat.device.type])
+        codes = [code(x) for x in blocks]
+        mean = (sum(hidden.detach().sum(0) for hidden in codes) / len(flat)).requires_grad_(True)
+        total = _backward(penalty(mean))
+        for x, hidden in zip(blocks, codes, strict=True):
+            error = squares(hidden, x) / len(flat)
             # The penalty is one of the mean over all images: it acts through its derivative.
             (error + (hidden.sum(0) * mean.grad).sum() / len(flat)).backward()
             total += error.detach()
         return total
 
-    parameters = [*code.parameters(), *decoder.parameters()]
-    record = minimize_lbfgs(parameters, full_batch, pretraining, stage)
-    stage.save({"record": record}, force=True)  # the history of L-BFGS goes
-    return record
+    def probe(x, generator):
+        reconstruction = network(x)
+        return (reconstruction * random_signs(reconstruction, generator)).sum()
 
-
-def minimize_lbfgs(parameters, loss_with_gradient, settings, stage=NO_STAGE):
-    """Minimise a full-batch loss with L-BFGS and a strong Wolfe line search.
-
-    Converged means that a block of iterations lowered the loss by less than ``tolerance`` times
-    its value, or that no step lowers it any more. A loss that is not finite ends it, too.
-
-    Parameters
-    ----------
-    parameters : iterable of torch.nn.Parameter
-    loss_with_gradient : callable
-        Adds the gradient to ``.grad`` of the parameters and returns the loss, a scalar tensor.
-    settings : dict
-        ``max_evaluations`` (no iteration begins after as many; the last may need a few more),
-        ``history``, ``tolerance``.
-    stage : Stage
-        Where to go on from, and what to save.
-
-    Returns
-    -------
-    dict
-        ``evaluations``, ``loss``, ``gradient_norm``, ``converged``, ``stopped_by``.
-    """
-    parameters = [p for p in parameters if p.requires_grad]
-    limit = settings["max_evaluations"]
-    optimizer = torch.optim.LBFGS(
-        parameters,
-        max_iter=EVALUATIONS_BETWEEN_TESTS,
-        max_eval=limit,
-        history_size=settings["history"],
-        line_search_fn="strong_wolfe",
-        tolerance_grad=0.0,
-        tolerance_change=0.0,
+    weights = code.weight, decoder.weight
+    loss = Loss(of_all, of_batch, probe, dict.fromkeys(weights, pretraining["weight_decay"]))
+    return minimize_to_convergence(
+        network, loss, flat, flat, pretraining, seed, checkpoint, "pretraining"
     )
-    position = stage.resume({"used": 0, "previous": float("inf")}, optimizer=optimizer)
-    used, previous = position["used"], position["previous"]
-    progress = Progress("L-BFGS", limit, used)
-
-    def closure():
-        nonlocal used, begun
-        used += 1
-        optimizer.zero_grad()
-        value = loss_with_gradient()
-        progress.report(used, f"loss {value.item():.6f}")
-        if not begun and not value.isfinite():  # within a block, a line search steps back
-            raise FloatingPointError
-        begun = True
-        return value
-
-    stopped_by, begun = "evaluations", True
-    while used < limit:
-        optimizer.param_groups[0]["max_eval"] = limit - used
-        begun = False
-        try:
-            value = optimizer.step(closure).item()  # the loss at the start of this block
-        except FloatingPointError:
-            stopped_by, begun = "divergence", True
-            break
-        if previous - value <= settings["tolerance"] * abs(value):
-            stopped_by = "tolerance"
-            break
-        previous = value
-        stage.save({"used": used, "previous": previous}, optimizer=optimizer)
-    value = closure().item()
-    norm = torch.cat([p.grad.flatten() for p in parameters]).norm().item()
-    LOG.info("stopped by %s after %d evaluations, loss %.6f", stopped_by, used, value)
-    return {
-        "evaluations": used,
-        "loss": value,
-        "gradient_norm": norm,
-        "converged": stopped_by == "tolerance",
-        "stopped_by": stopped_by,
-    }
-
-
-def _minimize_stochastic(parameters, loss, images, labels, training, seed, stage):
-    """Minimise the loss over shuffled minibatches with Adam or SGD, the rate decaying to zero."""
-    epochs, batch = training["epochs"], training["batch_size"]
-    rate = training["learning_rate"]
-    if training["optimizer"] == "adam":
-        optimizer = torch.optim.Adam(parameters, lr=rate)
-    else:
-        optimizer = torch.optim.SGD(parameters, lr=rate, momentum=training["momentum"])
-    batches = -(-len(images) // batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
-    generator = torch.Generator().manual_seed(seed)
-    position = stage.resume({"epoch": 0}, optimizer=optimizer, schedule=schedule)
-    for _ in range(position["epoch"]):  # the orders already gone through
-        torch.randperm(len(images), generator=generator)
-    progress = Progress(training["optimizer"], epochs * batches, position["epoch"] * batches)
-    for epoch in range(position["epoch"], epochs):
-        order = torch.randperm(len(images), generator=generator).to(images.device)
-        for index, rows in enumerate(order.split(batch)):
-            optimizer.zero_grad()
-            value = loss(images[rows], labels[rows])
-            value.backward()
-            optimizer.step()
-            schedule.step()
-            done = epoch * batches + index + 1
-            progress.report(done, f"loss {value.item():.4f}")
-            if not math.isfinite(value.item()):
-                return {
-                    "evaluations": done,
-                    "loss": value.item(),
-                    "converged": False,
-                    "stopped_by": "divergence",
-                }
-        position = {"epoch": epoch + 1, "loss": value.item()}
-        stage.save(position, optimizer=optimizer, schedule=schedule)
-    return {
-        "evaluations": epochs * batches,
-        "loss": position["loss"],
-        "converged": None,
-        "stopped_by": "epochs",
-    }

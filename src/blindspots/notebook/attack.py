@@ -63,7 +63,7 @@ def attack(model, images, labels, *, method="lbfgs", targets=None, seed=0, chunk
     images = as_images(images, device_of(model))
     labels = as_labels("labels", labels, len(images), images.device)
     targets = checked_targets(targets, images)
-    chunk = chunk_for(images.shape[1:]) if chunk is None else chunk
+    chunk = chunk_for(images.shape[1:], images.device.type) if chunk is None else chunk
     check_options(chunk=chunk)
     check_options(least=0, seed=seed)
     if isinstance(targets, str) and targets != NEAREST:

@@ -176,7 +176,7 @@ def transfer_matrix(
     targets = checked_targets(targets, images)
     name, engine, options = _checked_attack(attack)
     amplify, noise = _levels("amplify", amplify), _levels("noise", noise)
-    chunk = chunk_for(images.shape[1:]) if chunk is None else chunk
+    chunk = chunk_for(images.shape[1:], images.device.type) if chunk is None else chunk
     check_options(chunk=chunk)
     check_options(least=0, seed=seed)
     _look(models, sources, images, labels, targets)

@@ -7,6 +7,7 @@ import torch
 from blindspots.attacks.best_of import BestOfResult, members_for
 from blindspots.attacks.pool import right_answers
 from blindspots.attacks.targets import choose_targets
+from blindspots.chunk import chunk_of
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
 from blindspots.parts import part_of
@@ -27,7 +28,7 @@ def main(job, files):
         files.data, job.upstream("data"), spec["images"], device
     )
     network, _ = load_network(files.model, job.upstream("model"), device)
-    chunk = spec["chunk"]
+    chunk = chunk_of(spec["chunk"], images)
     logits, right = right_answers(
         network, images, labels, chunk, name=f"the network of {files.model}"
     )
@@ -68,6 +69,7 @@ def main(job, files):
         left_out=left_out,
         device=device.type,
         threads=job.threads,
+        chunk=chunk,
     )
     checkpoint.remove()
 

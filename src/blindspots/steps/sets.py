@@ -10,7 +10,7 @@ from blindspots.parts import part_spec
 LOG = logging.getLogger(__name__)
 
 
-def write_set(job, path, arrays, *, left_out, device, threads):
+def write_set(job, path, arrays, *, left_out, device, threads, chunk):
     """Write an adversarial set, or a part of one.
 
     Parameters
@@ -24,6 +24,8 @@ def write_set(job, path, arrays, *, left_out, device, threads):
         Type of the device that the images were computed on.
     threads : int
         Threads that they were computed with.
+    chunk : int
+        How many were attacked together at the most.
     """
     success = arrays["success"]
     failed = int((~success).sum())
@@ -31,7 +33,7 @@ def write_set(job, path, arrays, *, left_out, device, threads):
     if success.any():
         LOG.info("mean RMS %.5f", np.nanmean(arrays["rms"]))
     provenance = job.provenance(left_out=left_out, failed=failed, device=device)
-    write_tensors(path, arrays, {**provenance, "threads": threads})
+    write_tensors(path, arrays, {**provenance, "threads": threads, "chunk": chunk})
 
 
 def gather(job, paths):
@@ -53,4 +55,5 @@ def gather(job, paths):
         "left_out": abouts[0]["left_out"],
         "device": abouts[0]["device"],
         "threads": min(about["threads"] for about in abouts),
+        "chunk": abouts[0]["chunk"],
     }

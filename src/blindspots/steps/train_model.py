@@ -7,7 +7,8 @@ import torch
 
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
-from blindspots.models.training import train_classifier, weight_decay
+from blindspots.models.networks import placed
+from blindspots.models.training import decay_rates, train_classifier
 from blindspots.progress import announce
 from blindspots.seeding import seeded
 from blindspots.steps.checkpoint import FileCheckpoint
@@ -41,7 +42,7 @@ def main(job, files):
         _rehearse(network, about, spec["training"], images[:2], labels[:2])
     if ":" in kind:
         _announce(kind, network)
-    network.to(device)
+    placed(network, kind, device)
     checkpoint = FileCheckpoint(job, files.model, device)
     record = train_classifier(network, images, labels, spec["training"], seed, checkpoint)
     for part in (record.get("pretraining", record), record):
@@ -64,7 +65,7 @@ def _rehearse(network, about, training, images, labels):
     It is saved and read back in memory, and learns from two images.
     """
     # Refuses a list that does not fit the layers, too.
-    weight_decay(network, training["weight_decay"], training["weight_decay_convention"])
+    decay_rates(network, training["weight_decay"], training["weight_decay_convention"])
     copy = reloaded(network, about).to(images.device)
     with seeded(0, images.device):
         loss = torch.nn.functional.cross_entropy(copy(images.clone()), labels)

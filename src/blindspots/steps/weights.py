@@ -8,7 +8,7 @@ from safetensors.numpy import load, save
 
 from blindspots.artifacts import read_tensors, write_tensors
 from blindspots.errors import UserError
-from blindspots.models.networks import build_network
+from blindspots.models.networks import build_network, placed
 from blindspots.randomness import stable_seed
 
 # What numpy and safetensors both know.
@@ -125,7 +125,8 @@ def load_network(path, job_digest, device):
     about = provenance["network"]
     is_network = about["architecture"]["kind"] != ESTIMATOR
     model = (_network if is_network else _estimator)(path, tensors, about)
-    return model.to(device).eval().requires_grad_(False), provenance
+    model = placed(model, about["architecture"]["kind"], device)
+    return model.eval().requires_grad_(False), provenance
 
 
 def _network(path, tensors, about):

@@ -2,7 +2,7 @@
 
 import sys
 
-from blindspots.chunk import chunk_for
+from blindspots.chunk import AUTO
 from blindspots.data.sources import registry as sources
 from blindspots.errors import UserError
 from blindspots.models.makers.registry import maker_of
@@ -36,7 +36,7 @@ def validated(config, schema, reference_files, command_line=None):
     Returns
     -------
     config : dict
-        A new configuration with every default filled in, the chunk too.
+        A new configuration with every default filled in.
     facts : blindspots.data.facts.Facts
         Of its data set.
 
@@ -58,7 +58,7 @@ def validated(config, schema, reference_files, command_line=None):
         problems = _option_problems(config, schema, command_line or {})
         problems = problems or list(_untyped_options(command_line or {}))
         facts = sources.source_of(config["dataset"]).facts(config, data_root(config))
-        config.setdefault("chunk", chunk_for(facts.shape))
+        config.setdefault("chunk", AUTO)
         problems += cross_problems(config, facts, reference_files)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
@@ -134,8 +134,15 @@ def _without_removed(value):
 
 
 def _in_full(config):
-    """Return a configuration with the data set in full where it was given by a function alone."""
-    dataset = config.get("dataset") if isinstance(config, dict) else None
+    """Return a configuration without what is said in short or by default.
+
+    A data set may be given by a function alone, and the chunk as what it is unless given.
+    """
+    if not isinstance(config, dict):
+        return config
+    if config.get("chunk") == AUTO:
+        config = {key: value for key, value in config.items() if key != "chunk"}
+    dataset = config.get("dataset")
     if isinstance(dataset, str) and ":" in dataset:
         return {**config, "dataset": {"module": dataset}}
     return config

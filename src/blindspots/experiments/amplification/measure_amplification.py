@@ -12,6 +12,7 @@ import torch
 
 from blindspots.artifacts import write_record
 from blindspots.attacks.targets import choose_targets
+from blindspots.chunk import chunk_of
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
 from blindspots.experiments.amplification.fields import UNTRAINED
@@ -25,6 +26,7 @@ from blindspots.experiments.amplification.gains import (
 from blindspots.experiments.amplification.local import local_norms
 from blindspots.experiments.amplification.rows import amplification_rows
 from blindspots.models.inference import answers_of, logits_of
+from blindspots.models.networks import placed
 from blindspots.progress import Progress
 from blindspots.randomness import gaussian_noise
 from blindspots.steps.attacking import attack_all
@@ -46,10 +48,12 @@ def main(job, files):
         raise UserError(f"{files.set} refers to images that {files.data} does not have")
     originals, indices = images[found["indices"]], found["indices"].cpu().numpy()
     network, about = load_network(files.model, job.upstream("model"), device)
-    first = built(about["network"], seed_of_weights(spec["seed"])).to(device).eval()
+    first = built(about["network"], seed_of_weights(spec["seed"])).eval()
+    first = placed(first, about["network"]["architecture"]["kind"], device)
+    chunk = chunk_of(spec["chunk"], images)
     checkpoint = FileCheckpoint(job, files.record, device)
     # The untrained network is attacked first: what follows takes less time.
-    own = _attack_untrained(first, originals, indices, spec, checkpoint)
+    own = _attack_untrained(first, originals, indices, spec, chunk, checkpoint)
     some = found["success"]
     if int(some.sum()) < 2:
         raise UserError(
@@ -57,21 +61,21 @@ def main(job, files):
             "another image, too; attack more images, or with another method"
         )
     pool = originals[some], found["images"][some], indices[some.cpu().numpy()]
-    rows = _measured(spec["model"], network, pool, spec, checkpoint)
+    rows = _measured(spec["model"], network, pool, spec, chunk, checkpoint)
     some = own["success"]
     LOG.info("the untrained network is fooled on %d of %d images", int(some.sum()), len(some))
     if int(some.sum()) >= 2:
         pool = originals[some], own["images"][some].to(device), indices[some.cpu().numpy()]
     rows += _measured(
-        spec["model"] + UNTRAINED, first, pool, spec, checkpoint, fooled=int(some.sum()) >= 2
+        spec["model"] + UNTRAINED, first, pool, spec, chunk, checkpoint, fooled=int(some.sum()) >= 2
     )
     write_record(files.record, {**job.provenance(device=device.type), "rows": _finite(rows)})
     checkpoint.remove()
 
 
-def _attack_untrained(network, images, indices, spec, checkpoint):
+def _attack_untrained(network, images, indices, spec, chunk, checkpoint):
     """Return the adversarial images of the same network before its training."""
-    attack, chunk = spec["attack"], spec["chunk"]
+    attack = spec["attack"]
     logits = logits_of(network, images, chunk, name="the network before its training")
     answers = answers_of(logits)
     targets = choose_targets(
@@ -86,7 +90,7 @@ def _attack_untrained(network, images, indices, spec, checkpoint):
     return attack_all(network, images, answers, targets, attack, chunk, checkpoint)
 
 
-def _measured(name, network, pool, spec, checkpoint, fooled=True):
+def _measured(name, network, pool, spec, chunk, checkpoint, fooled=True):
     """Return the rows of one network; the images of a pool are measured some at a time.
 
     One that is not fooled has no adversarial perturbations; those of the pool give the noise its
@@ -98,7 +102,7 @@ def _measured(name, network, pool, spec, checkpoint, fooled=True):
     layers = layers_of(network, shape)
     state = checkpoint.load(stage) or {"moved": [], "norms": []}
     # Four perturbations and the image itself pass together, in double precision.
-    together = max(1, spec["chunk"] // 10)
+    together = max(1, chunk // 10)
     few = _parts(min(spec["jacobians"], len(originals)), together)
     all_parts = _parts(len(originals), together)
     done = len(state["norms"]) + len(state["moved"])

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from blindspots.artifacts import write_record
+from blindspots.chunk import chunk_of
 from blindspots.device import configure_torch
 from blindspots.errors import UserError
 from blindspots.evaluation.distortion import rms_distortion
@@ -31,9 +32,10 @@ def main(job, files):
     labels = found["labels"][success]
     targets = None if spec["targets"] == "untargeted" else found["targets"][success]
     parts = []
+    chunk = chunk_of(spec["chunk"], images)
     with frozen(network):
-        for start in range(0, len(adversarial), spec["chunk"]):
-            rows = slice(start, start + spec["chunk"])
+        for start in range(0, len(adversarial), chunk):
+            rows = slice(start, start + chunk)
             shown, base = adversarial[rows], originals[rows]
             model = admit(network, shown, name="the source model", gradients=True)
             goal = None if targets is None else targets[rows]

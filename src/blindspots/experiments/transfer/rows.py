@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from blindspots.artifacts import write_record
+from blindspots.chunk import chunk_of
 from blindspots.evaluation.transfer import (
     AS_FOUND,
     Context,
@@ -53,7 +54,8 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
     paths = dict(zip(spec["victims"], victim_files, strict=True))
     study = Path(output).parents[3]  # above rows/<source>/seed<s>/
     versions = {name: spec["versions"][name] for name in NUMERIC}
-    computing = [versions, spec["chunk"], job.threads, device.type]
+    chunk = chunk_of(spec["chunk"], images)
+    computing = [versions, chunk, job.threads, device.type]
     code, _, _ = job.code.partition("-")
     # A cell depends on the code and the libraries of its own variant, not on those beside it.
     codes = {
@@ -61,7 +63,7 @@ def write_row(job, victim_files, output, device, *, pool, identity, found=None, 
         for kind, own in job.code_of_modules().items()
     }
     known = CellCache(study / "cells", codes, identity, code, computing)
-    context = Context.of(indices, (base, spec["seed"]), spec["chunk"], labels, found, source)
+    context = Context.of(indices, (base, spec["seed"]), chunk, labels, found, source)
 
     names, variants = spec["victims"], spec["variants"]
     cells, right_of, computed, saved = [{} for _ in variants], {}, 0, 0

@@ -93,7 +93,7 @@ NEEDED = {
     "conv": ("channels", "units"),
 }
 OPTIMIZER_KEYS = {
-    "lbfgs": ("max_evaluations", "history", "tolerance"),
+    "lbfgs": ("preconditioner", "max_evaluations", "history", "tolerance"),
     "adam": ("epochs", "batch_size", "learning_rate"),
     "sgd": ("epochs", "batch_size", "learning_rate", "momentum"),
 }
@@ -171,7 +171,8 @@ def settings(study, entry, seed):
     decay = entry["weight_decay"]
     training["weight_decay"] = [float(d) for d in (decay if isinstance(decay, list) else [decay])]
     if entry["architecture"] == "autoencoder":
-        training["pretraining"] = entry["pretraining"]
+        chosen = {"preconditioner": given["preconditioner"]}
+        training["pretraining"] = {**chosen, **entry["pretraining"]}
     return {
         "architecture": architecture(entry),
         "training": training,
