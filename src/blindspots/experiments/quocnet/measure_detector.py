@@ -1,6 +1,7 @@
 """Measure how well one detector tells images apart, and what deceives it."""
 
 from blindspots.artifacts import write_tensors
+from blindspots.chunk import chunk_of
 from blindspots.device import configure_torch
 from blindspots.models.inference import logits_of
 from blindspots.steps.job import run
@@ -14,7 +15,8 @@ def main(job, files):
     images, labels, _, facts = load_images(files.data, job.upstream("data"), spec["images"], device)
     found, _ = load_adversarial_set(files.set, job.upstream("set"), facts, device)
     network, _ = load_network(files.model, job.upstream("model"), device)
-    logits = logits_of(network, images, spec["chunk"], name=f"the network of {files.model}")
+    chunk = chunk_of(spec["chunk"], images)
+    logits = logits_of(network, images, chunk, name=f"the network of {files.model}")
     measured = {"scores": logits[:, 1] - logits[:, 0], "labels": labels}
     measured |= {f"attacked_{k}": found[k] for k in ("labels", "indices", "success", "rms")}
     write_tensors(files.measured, to_arrays(measured), job.provenance(device=device.type))

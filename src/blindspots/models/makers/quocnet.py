@@ -103,7 +103,6 @@ def settings(study, entry, seed):
         "sparsities": [stage["sparsity"] for stage in stages],
         "split": study.split(entry["split"]),
         "seed": seed,
-        "chunk": study.config["chunk"],
         **study.compute("train"),
     }
 
@@ -137,7 +136,7 @@ def main(job, files):
     }
     network = built(about, seed=0).to(device)
     checkpoint = FileCheckpoint(job, files.model, device)
-    settings = (spec["features"], spec["sparsities"], spec["seed"], spec["chunk"], checkpoint)
+    settings = (spec["features"], spec["sparsities"], spec["seed"], checkpoint)
     try:
         record = fit_stagewise(network, images, labels, *settings)
     except ValueError as error:
