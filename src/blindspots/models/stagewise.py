@@ -12,10 +12,11 @@ from blindspots.progress import Progress
 from blindspots.randomness import stable_seed
 
 LOG = logging.getLogger(__name__)
-BLOCK = 16  # images that pass together on a CPU: what stages return of them stays in the cache
+# Images that pass together: on a CPU so few that what stages return of them stays in the cache.
+BLOCK = {"cpu": 16, "cuda": 256}
 
 
-def fit_stagewise(network, images, labels, kind, sparsities, seed, chunk, checkpoint=NO_CHECKPOINT):
+def fit_stagewise(network, images, labels, kind, sparsities, seed, checkpoint=NO_CHECKPOINT):
     """Make the filters of each stage of a network, then fit its classifier; in place.
 
     Parameters
@@ -30,8 +31,6 @@ def fit_stagewise(network, images, labels, kind, sparsities, seed, chunk, checkp
     sparsities : list of float
         Of each stage, for ``rica``.
     seed : int
-    chunk : int
-        Images that pass together.
     checkpoint : blindspots.checkpoint.NoCheckpoint
         Or another class with its methods; it has the filters of the stages that are done.
 
@@ -64,19 +63,18 @@ def fit_stagewise(network, images, labels, kind, sparsities, seed, chunk, checkp
             checkpoint.save("filters", lambda: made)
         LOG.info("stage %d: %d filters, %s", number + 1, len(filters.weight), kind)
         if number + 1 < len(sparsities):
-            maps = _passed(stage, maps, chunk)
+            maps = _passed(stage, maps)
     digest = features_digest(network)
-    features = _passed(network[:-1], images, chunk)
+    features = _passed(network[:-1], images)
     layer, record = fit_logistic(features, labels, network[-1].out_features, seed)
     network[-1].load_state_dict(layer.state_dict())
     return {**record, "features": digest}
 
 
-def _passed(layers, images, chunk):
-    """Return what layers make of images, in chunks."""
+def _passed(layers, images):
+    """Return what layers make of images, in blocks."""
     progress, parts, done = Progress("features, images", len(images)), [], 0
-    block = min(chunk, BLOCK) if images.device.type == "cpu" else chunk
-    for part in images.split(block):
+    for part in images.split(BLOCK.get(images.device.type, BLOCK["cpu"])):
         parts.append(layers(part))
         done += len(part)
         progress.report(done)

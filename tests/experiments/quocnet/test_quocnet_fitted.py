@@ -37,7 +37,7 @@ def fitted(digits):
         stages = [] if kind == "pixels" else STAGES
         network = quocnet(stages, (1, 8, 8), 2)
         sparsities = [1.0] * len(stages)
-        found[kind] = network, fit_stagewise(network, *digits["train"], kind, sparsities, 0, 500)
+        found[kind] = network, fit_stagewise(network, *digits["train"], kind, sparsities, 0)
     return found
 
 
@@ -57,7 +57,7 @@ def test_filters_know_no_labels(digits, fitted):
     """Other labels, the same filters, and another classifier."""
     images, labels = digits["train"]
     network = quocnet(STAGES, (1, 8, 8), 2)
-    record = fit_stagewise(network, images, labels.flip(0), "rica", [1.0], 0, 500)
+    record = fit_stagewise(network, images, labels.flip(0), "rica", [1.0], 0)
     other, other_record = fitted["rica"]
     assert record["features"] == other_record["features"]
     assert not torch.equal(network[-1].weight, other[-1].weight)
@@ -65,7 +65,7 @@ def test_filters_know_no_labels(digits, fitted):
 
 def test_the_seed_makes_the_filters(digits, fitted):
     network = quocnet(STAGES, (1, 8, 8), 2)
-    record = fit_stagewise(network, *digits["train"], "rica", [1.0], 1, 500)
+    record = fit_stagewise(network, *digits["train"], "rica", [1.0], 1)
     assert record["features"] != fitted["rica"][1]["features"]
 
 
@@ -102,9 +102,9 @@ def test_a_model_goes_on_from_its_filters(digits, fitted):
             self.state = {number: dict(part) for number, part in state().items()}
 
     kept = Kept()
-    fit_stagewise(quocnet(STAGES, (1, 8, 8), 2), *digits["train"], "random", [1.0], 0, 500, kept)
+    fit_stagewise(quocnet(STAGES, (1, 8, 8), 2), *digits["train"], "random", [1.0], 0, kept)
     again = quocnet(STAGES, (1, 8, 8), 2)
-    fit_stagewise(again, *digits["train"], "rica", [1.0], 5, 500, kept)  # makes none anew
+    fit_stagewise(again, *digits["train"], "rica", [1.0], 5, kept)  # makes none anew
     assert features_digest(again) == fitted["random"][1]["features"]
 
 

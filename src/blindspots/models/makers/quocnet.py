@@ -103,7 +103,6 @@ def settings(study, entry, seed):
         "sparsities": [stage["sparsity"] for stage in stages],
         "split": study.split(entry["split"]),
         "seed": seed,
-        "chunk": study.config["chunk"],
         **study.compute("train"),
     }
 
@@ -120,7 +119,6 @@ def references(entry):
 
 def main(job, files):
     """Make the filters, fit the classifier, and save both as one network."""
-    from blindspots.chunk import chunk_of
     from blindspots.device import configure_torch
     from blindspots.errors import UserError
     from blindspots.models.stagewise import fit_stagewise
@@ -138,8 +136,7 @@ def main(job, files):
     }
     network = built(about, seed=0).to(device)
     checkpoint = FileCheckpoint(job, files.model, device)
-    chunk = chunk_of(spec["chunk"], images)
-    settings = (spec["features"], spec["sparsities"], spec["seed"], chunk, checkpoint)
+    settings = (spec["features"], spec["sparsities"], spec["seed"], checkpoint)
     try:
         record = fit_stagewise(network, images, labels, *settings)
     except ValueError as error:
