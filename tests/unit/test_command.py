@@ -30,7 +30,7 @@ STARTED = {
     "bundle mnist": ["blindspots.study.bundle", "mnist"],
     "report mnist": ["snakemake", MNIST, "--cores=2", "--report", "results/mnist/report.html"],
 }
-KNOWN = "known studies: cifar10 digits mnist photographs szegedy2013"
+KNOWN = "known studies: cifar10 digits inside-digits mnist photographs quocnet szegedy2013"
 REFUSED = {
     "run nope": f"there is no studies/nope.yaml; {KNOWN}",
     "run ../config": f"there is no studies/../config.yaml; {KNOWN}",
