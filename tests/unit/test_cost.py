@@ -142,7 +142,7 @@ def test_what_takes_long_is_announced(caplog):
 
 def test_a_set_foretells_its_time_and_is_the_same(monkeypatch, digits, softmax, caplog):
     """Of the images that are left, where some are there from a checkpoint."""
-    from blindspots.steps import generate_adversarial_set as step
+    from blindspots.steps import attacking as step
 
     images, labels = (part[:20] for part in digits)
     targets = (labels + 3) % 10
@@ -154,7 +154,7 @@ def test_a_set_foretells_its_time_and_is_the_same(monkeypatch, digits, softmax, 
         checkpoint = SimpleNamespace(
             load=stages.get, save=lambda stage, state: kept.setdefault("half", state())
         )
-        return step._attacked(softmax, images, labels, targets, entry, 10, checkpoint)
+        return step.attack_all(softmax, images, labels, targets, entry, 10, checkpoint)
 
     whole = attacked()
     monkeypatch.setattr(step, "seconds_of", lambda network, left, *_: 60.0 * len(left))

@@ -283,7 +283,8 @@ def test_planning_reads_an_archive_once(save, monkeypatch, config, schema, refer
     monkeypatch.setattr(npz, "facts", lambda path: read.append(path) or facts(path))
     config |= {"dataset": {"npz": str(save(small()))}, "run": ["cross_training_set"]}
     del config["models"]["conv"]  # the images cannot be halved so often
-    config["experiments"].pop("frames")
+    for name in ("frames", "amplification"):
+        config["experiments"].pop(name)
     specs = []
     for arrays in (small(), small(channels=0)):
         save(arrays)

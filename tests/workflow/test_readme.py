@@ -139,5 +139,8 @@ def test_unknown_study_is_told(fresh):
     command = ["make", "run", "STUDY=name"]
     done = subprocess.run(command, cwd=fresh.path, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "there is no studies/name.yaml; known studies: cifar10 digits mnist" in done.stderr
+    assert (
+        "there is no studies/name.yaml; known studies: cifar10 digits inside-digits mnist"
+        in done.stderr
+    )
     assert not (fresh.path / ".venv").exists()
