@@ -1,5 +1,7 @@
 """The profiles agree with one another and with the rules."""
 
+import re
+
 import pytest
 import yaml
 
@@ -32,3 +34,21 @@ def test_what_is_set_on_slurm_is_of_rules(profile):
     slurm = profile("slurm")
     assert set(slurm["groups"]) | set(slurm["set-resources"]) <= set(RULES)
     assert set(slurm["groups"].values()) == set(slurm["group-components"])
+
+
+def test_slurm_knows_where_jobs_with_a_gpu_go(profile, root):
+    """To a partition that has GPUs, or without one: a job that asks for what is not there waits."""
+    known, asking = profile("slurm")["set-resources"], set()
+    for path in (*root.glob("workflow/rules/*.smk"), *root.glob("src/**/rules.smk")):
+        for name, body in re.findall(
+            r"^use rule \w+ as (\w+) with:(.*?)(?=^\S|\Z)", path.read_text(), re.M | re.S
+        ):
+            if "gpu=gpus" in body:
+                asking.add(name)
+    assert {"train_model", "measure_storage"} <= asking
+    missing = {
+        r
+        for r in asking
+        if "gpu" not in (known.get(r, {}).get("slurm_partition"), *known.get(r, {}))
+    }
+    assert not missing
