@@ -4,12 +4,11 @@ import math
 
 import pandas as pd
 
-from blindspots.artifacts import read_record, write_sidecar, write_text
+from blindspots.artifacts import read_record
 from blindspots.experiments.amplification.fields import FIELDS
 from blindspots.experiments.amplification.tables import amplification_tables
 from blindspots.steps.job import run
-from blindspots.summary.markdown import to_markdown
-from blindspots.summary.page import page
+from blindspots.steps.tabulating import save_table
 
 
 def main(job, files):
@@ -21,10 +20,7 @@ def main(job, files):
         ]
     table = pd.DataFrame(rows, columns=FIELDS)
     sections = amplification_tables(table, job.spec)
-    write_text(files.csv, table.to_csv(index=False, float_format="%.6g"))
-    write_text(files.md, to_markdown(sections))
-    write_text(files.html, page(sections))
-    write_sidecar([files.csv, files.md, files.html], job.provenance())
+    save_table(table, sections, files, job)
 
 
 if __name__ == "__main__":

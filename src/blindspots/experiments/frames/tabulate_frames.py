@@ -2,12 +2,11 @@
 
 import pandas as pd
 
-from blindspots.artifacts import read_record, write_sidecar, write_text
+from blindspots.artifacts import read_record
 from blindspots.experiments.frames.fields import FIELDS
 from blindspots.experiments.frames.tables import frame_tables
 from blindspots.steps.job import run
-from blindspots.summary.markdown import to_markdown
-from blindspots.summary.page import page
+from blindspots.steps.tabulating import save_table
 
 
 def main(job, files):
@@ -17,10 +16,7 @@ def main(job, files):
         rows += [about | row for row in read_record(path, digest)["rows"]]
     table = pd.DataFrame(rows, columns=["model", "seed", *FIELDS])
     sections = frame_tables(table, pd.read_csv(files.printed))
-    write_text(files.csv, table.to_csv(index=False, float_format="%.6g"))
-    write_text(files.md, to_markdown(sections))
-    write_text(files.html, page(sections))
-    write_sidecar([files.csv, files.md, files.html], job.provenance())
+    save_table(table, sections, files, job)
 
 
 if __name__ == "__main__":

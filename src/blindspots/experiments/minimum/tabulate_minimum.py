@@ -2,14 +2,13 @@
 
 import pandas as pd
 
-from blindspots.artifacts import read_record, read_tensors, write_sidecar, write_text
+from blindspots.artifacts import read_record, read_tensors
 from blindspots.experiments.minimum.fields import FIELDS
 from blindspots.experiments.minimum.printed import printed_distortion
 from blindspots.experiments.minimum.rows import minimum_row, over_seeds
 from blindspots.experiments.minimum.tables import minimum_tables
 from blindspots.steps.job import run
-from blindspots.summary.markdown import to_markdown
-from blindspots.summary.page import page
+from blindspots.steps.tabulating import save_table
 
 
 def main(job, files):
@@ -32,10 +31,7 @@ def main(job, files):
         over_seeds(rows, sets), spec, printed_distortion(files.printed, spec["printed"][1])
     )
     table = pd.DataFrame(rows, columns=FIELDS)
-    write_text(files.csv, table.to_csv(index=False, float_format="%.6g"))
-    write_text(files.md, to_markdown(sections))
-    write_text(files.html, page(sections))
-    write_sidecar([files.csv, files.md, files.html], job.provenance())
+    save_table(table, sections, files, job)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Show how many adversarial images of one experiment survive being stored, and by what margins."""
 
-from blindspots.artifacts import read_record, write_sidecar, write_text
+from blindspots.artifacts import read_record
 from blindspots.experiments.transfer.storage_tables import (
     made_table,
     numbers,
@@ -9,8 +9,7 @@ from blindspots.experiments.transfer.storage_tables import (
 )
 from blindspots.experiments.transfer.transfer_table import read_cells
 from blindspots.steps.job import run
-from blindspots.summary.markdown import to_markdown
-from blindspots.summary.page import page
+from blindspots.steps.tabulating import save_table
 
 
 def main(job, files):
@@ -25,10 +24,7 @@ def main(job, files):
     ]
     table = made_table(cells, spec, records)
     shown = sections(table, cells, spec, records)
-    write_text(files.csv, numbers(table, spec["labels"]).to_csv(index=False, float_format="%.6g"))
-    write_text(files.md, to_markdown(shown))
-    write_text(files.html, page(shown))
-    write_sidecar([files.csv, files.md, files.html], job.provenance())
+    save_table(numbers(table, spec["labels"]), shown, files, job)
 
 
 if __name__ == "__main__":
