@@ -37,7 +37,7 @@ def attack(method="ddn", **options):
 )
 @pytest.mark.parametrize("kind", ["softmax", "mlp", "conv"])
 def test_engines_take_about_as_many_gradients_as_foretold(request, digits, engine, options, kind):
-    """Within a factor of three: networks without kinks need no cutting planes."""
+    """Within a factor of two and a half: networks without kinks need no cutting planes."""
     images, labels = (part[:40] for part in digits)
     if kind == "conv":  # kinks everywhere, untrained
         torch.manual_seed(0)
@@ -51,7 +51,7 @@ def test_engines_take_about_as_many_gradients_as_foretold(request, digits, engin
     found = engine(network, images, labels, targets=(labels + 3) % 10, **options)
     spent = found.evaluations.float().mean().item()
     ratio = gradients_of(engine.__name__, options, 10) / spent
-    assert 1 / 3 < ratio < 3
+    assert 0.4 < ratio < 2.5
 
 
 def test_every_engine_of_the_package_is_known():

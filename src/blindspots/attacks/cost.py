@@ -12,8 +12,8 @@ from blindspots.attacks.engines import ENGINES
 from blindspots.attacks.lbfgs import start_steps_for
 from blindspots.models.timing import speed_of
 
-GRADIENTS_OF_A_PROJECTION = 3.5
-WITH_KINKS = 0.5  # share of the images whose boundary has kinks: 0 or 1 of most networks
+GRADIENTS_OF_A_PROJECTION = 2.5
+WITH_KINKS = 0.4  # share of the images whose boundary has kinks: 0 or 1 of most networks
 PULLING_BACK = 3
 # What an engine does with the pixels for each gradient, in operations on them.
 PIXELS = {"lbfgs": 60, "ddn": 15}

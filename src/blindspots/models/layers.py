@@ -12,6 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from blindspots.errors import UserError
 from blindspots.models.admission import admit
+from blindspots.models.operators import operator_name
 from blindspots.models.state import frozen
 
 # Operators of linear layers, and the axis that holds the units of what they return.
@@ -81,8 +82,7 @@ class _Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        name = function.overloadpacket.__name__
-        name = name if name.startswith("_") else name.rstrip("_")  # in place or not
+        name = operator_name(function)
         self.time += 1
         if name in LINEAR:
             self.axis, self.linear = LINEAR[name], self.time

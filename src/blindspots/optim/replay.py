@@ -52,19 +52,20 @@ class Replayed:
     """
 
     def __init__(self, fun):
-        self.fun, self.calls, self.graph = fun, 0, None
-        self.inputs = self.outputs = None
+        self.fun, self.graph, self.inputs, self.outputs = fun, None, None, None
+        self.seen = self.recordable = False
 
     def __call__(self, *tensors):
         """Return what the function returns, in memory of its own."""
         if not on_gpu(tensors[0]):
             return self.fun(*tensors)
-        self.calls += 1
-        if self.calls == 1:
+        if not self.seen:
+            self.seen = True
             result, waited = watched(lambda: self.fun(*tensors))
-            self.calls += 2 * waited  # past the call that records
+            self.recordable = not waited
             return result
-        if self.calls == 2:
+        if self.recordable and self.graph is None:
+            self.recordable = False  # it is tried once
             gc.collect()  # graphs of earlier passes, which would be waited for
             self.inputs = [part.clone() for part in tensors]
             recorded = recording(lambda: self.fun(*self.inputs), tensors[0].device)
