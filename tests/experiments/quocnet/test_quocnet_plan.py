@@ -166,6 +166,13 @@ def test_mistakes_are_told_in_a_sentence(study_of, changes, sentence):
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize("split", ["train", "plain", "nowhere"])
+def test_one_mistake_about_images_is_one_sentence(study_of, split):
+    with pytest.raises(UserError, match="has a mistake") as caught:
+        study_of(**{f"{ENTRY}images": split})
+    assert ("there is no split" in str(caught.value)) == (split == "nowhere")
+
+
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [

@@ -19,14 +19,17 @@ def problems(config, entries, facts, reference_files):
     models, attacks = config["models"], config["attacks"]
     for name, entry in entries.items():
         where = f"experiments.{name}"
-        yield from unknown(f"{where}.images", "split", entry["images"], config["splits"]["parts"])
+        splits = [*BASES, *config["splits"]["parts"]]
+        yield from unknown(f"{where}.images", "split", entry["images"], splits)
         yield from unknown(f"{where}.attack", "attack", entry["attack"], attacks)
         for model in entry["models"]:
             yield from unknown(f"{where}.models", "model", model, models)
         if entry["attack"] not in attacks or not set(entry["models"]) <= set(models):
             continue
-        if sought(config, facts, entry["images"]) is None:
-            yield f"{where}.images: {entry['images']} has no `detect`, the class that is detected"
+        if sought(config, facts, entry["images"]) is None:  # nothing else can be right, either
+            if entry["images"] in splits:
+                yield f"{where}.images: {entry['images']} has no `detect`, the class to be detected"
+            continue
         attack = attacks[entry["attack"]]
         if attack["targets"] != "untargeted":
             yield f"{where}.attack: of two classes one is wrong; write targets: untargeted"
